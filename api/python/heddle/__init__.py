@@ -1,0 +1,6 @@
+"""Heddle compiles whole PyTorch training steps: record, rewrite, plan, run."""
+
+__version__ = "0.1.0"
+
+from .capture import Program, capture, load_program  # noqa: F401
+from .errors import CaptureError, CompileError, HeddleError  # noqa: F401

@@ -1,0 +1,317 @@
+"""Records one forward and backward of a model as a program of the graph dialect."""
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import inspect
+import os
+import pathlib
+import random
+import sys
+import traceback
+
+import safetensors.torch
+import torch
+
+from . import _native
+from .errors import CaptureError
+
+PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclasses.dataclass
+class Program:
+    """A captured step: `mlir` is its text, `constants` the values that travel beside it (non-persistent buffers, host constants)."""
+
+    mlir: str
+    constants: dict
+
+    def save(self, path):
+        """Writes `path` and its sidecar (`.safetensors` instead of `.mlir`), each atomically."""
+        path = pathlib.Path(path)
+        _write_atomically(path.with_suffix(".safetensors"), lambda file: safetensors.torch.save_file(self.constants, file))
+        _write_atomically(path, lambda file: pathlib.Path(file).write_text(self.mlir))
+
+
+def _write_atomically(path, write):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_program(path) -> Program:
+    """Reads what `Program.save` wrote. Raises FileNotFoundError for a missing file."""
+    path = pathlib.Path(path)
+    sidecar = path.with_suffix(".safetensors")
+    return Program(path.read_text(), safetensors.torch.load_file(sidecar) if sidecar.exists() else {})
+
+
+def _precision_of(model):
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return next((name for name, dtype in PRECISIONS.items() if dtype == parameter.dtype), "fp32")
+    return "fp32"
+
+
+def _refuse_wrapped(model):
+    for name, module in model.named_modules():
+        kind = type(module)
+        if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine", "DistributedDataParallel", "OptimizedModule") or any(b.__name__ == "FSDPModule" for b in kind.__mro__):
+            raise CaptureError(f"module '{name or '<root>'}' is a {kind.__name__}: capture the plain model, Heddle does the sharding and the compiling")
+    for name, parameter in model.named_parameters():
+        if type(parameter).__name__ == "DTensor" or type(parameter.data).__name__ == "DTensor":
+            raise CaptureError(f"parameter '{name}' is a DTensor: capture the plain model, Heddle does the sharding")
+
+
+def _role(model, module, module_name, name, parameter):
+    """What an optimizer wants to know of a parameter (see `#graph.param` in docs/formats.md)."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    leaf = name.rpartition(".")[2]
+    if isinstance(module, torch.nn.Embedding):
+        return "embedding"
+    if module is head or module_name in ("lm_head", "embed_out"):
+        return "head" if parameter.dim() >= 2 else "bias"
+    if "Norm" in type(module).__name__:
+        return "norm"
+    if leaf == "e_score_correction_bias":
+        return "router_bias"
+    if "bias" in leaf:
+        return "bias"
+    return {2: "matrix", 3: "stack"}.get(parameter.dim(), "other")
+
+
+class _HostGenerators:
+    """Notices that chance from a host generator entered the step: it would be frozen into the program."""
+
+    def __init__(self):
+        self.before = self.states()
+
+    @staticmethod
+    def states():
+        numpy = sys.modules.get("numpy")
+        states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": hash(random.getstate())}
+        if numpy is not None:
+            state = numpy.random.get_state()
+            states["numpy.random"] = (state[0], state[1].tobytes(), *state[2:])
+        return states
+
+    def check(self):
+        for name, state in self.states().items():
+            if name in self.before and state != self.before[name]:
+                raise CaptureError(f"the step drew from the host generator of `{name}`: the drawn numbers would be the same in every step. "
+                                   "Draw on the device of the step's tensors, or pass the numbers in the batch")
+
+
+class _Scopes:
+    """Keeps capture's module path in step with the modules that run."""
+
+    def __init__(self, model):
+        self.ids = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            self.ids.setdefault(module, _native.capture.heddle_capture_scope(name.encode()))
+        self.handles = []
+
+    def __enter__(self):
+        push, pop, ids = _native.capture.heddle_capture_push, _native.capture.heddle_capture_pop, self.ids
+
+        def enter(module, args):
+            if module in ids:
+                push(ids[module])
+
+        def leave(module, args, output):
+            if module in ids:
+                pop()
+
+        hooks = torch.nn.modules.module
+        self.handles = [hooks.register_module_forward_pre_hook(enter), hooks.register_module_forward_hook(leave)]
+        return self
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+
+
+class _TraceModule:
+    """`torch.maia`, which torch.utils.checkpoint asks for: the generator state it saves and restores is the counter of random operators."""
+
+    _is_in_bad_fork = staticmethod(lambda: False)
+    is_available = staticmethod(lambda: True)
+    is_initialized = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    current_device = staticmethod(lambda: 0)
+    _get_device_index = staticmethod(lambda device, *_, **__: 0)
+    manual_seed_all = staticmethod(lambda seed: None)
+
+    class device(contextlib.nullcontext):
+        pass
+
+    @staticmethod
+    def get_rng_state(device=0):
+        return torch.tensor([_native.capture.heddle_capture_rng_counter()])
+
+    @staticmethod
+    def set_rng_state(state, device=0):
+        _native.capture.heddle_capture_set_rng_counter(int(state[0]))
+
+
+if not hasattr(torch, "maia"):
+    torch._register_device_module("maia", _TraceModule)
+
+
+def _user_frame():
+    frame = sys._getframe(1)
+    skip = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep)
+    while frame is not None and frame.f_code.co_filename.startswith(skip):
+        frame = frame.f_back
+    return frame
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int32)
+def _source_of_caller():
+    frame = _user_frame()
+    return 0 if frame is None else _native.capture.heddle_capture_source(frame.f_code.co_filename.encode(), frame.f_lineno)
+
+
+_native.capture.heddle_capture_set_source_callback(_source_of_caller)
+
+
+@contextlib.contextmanager
+def _traced_state(model, dtype):
+    """Parameters and buffers of `model` replaced by trace tensors inside the scope, and put back whatever happens."""
+    saved, traced, names = [], {}, {}
+    for module_name, module in model.named_modules(remove_duplicate=False):
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in getattr(module, kind).items():
+                if tensor is not None:
+                    full = f"{module_name}.{name}" if module_name else name
+                    names.setdefault(id(tensor), []).append(full)
+                    saved.append((module, module_name, kind, name, full, tensor))
+    parameters = {}
+    try:
+        seen = set()
+        for module, module_name, kind, name, full, tensor in saved:
+            if (id(module), name) in seen:
+                continue
+            seen.add((id(module), name))
+            if id(tensor) not in traced:
+                if tensor.layout != torch.strided or tensor.is_nested:
+                    raise CaptureError(f"'{full}' is sparse or nested; the captured step must be dense")
+                if kind == "_parameters":
+                    target = dtype if tensor.is_floating_point() else tensor.dtype
+                    trace = _native.ops.capture_parameter(list(tensor.shape), list(tensor.stride()), target, names[id(tensor)], tensor.requires_grad, _role(model, module, module_name, full, tensor))
+                    trace = torch.nn.Parameter(trace, requires_grad=tensor.requires_grad)
+                    if tensor.requires_grad:
+                        parameters[full] = trace
+                else:
+                    trace = _native.ops.capture_buffer(tensor, full, name not in module._non_persistent_buffers_set)
+                traced[id(tensor)] = trace
+            getattr(module, kind)[name] = traced[id(tensor)]
+        yield parameters
+    finally:
+        for module, _, kind, name, _, tensor in saved:
+            getattr(module, kind)[name] = tensor
+
+
+def _trace_batch(batch, prefix=""):
+    if isinstance(batch, torch.Tensor):
+        return _native.ops.capture_input(batch, prefix)
+    if isinstance(batch, dict):
+        return {key: _trace_batch(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(_trace_batch(value, f"{prefix}.{i}" if prefix else str(i)) for i, value in enumerate(batch))
+    return batch
+
+
+def flatten_batch(batch, prefix=""):
+    """The tensors of a batch under the names that a program's inputs carry."""
+    if isinstance(batch, torch.Tensor):
+        return {prefix: batch}
+    pairs = batch.items() if isinstance(batch, dict) else enumerate(batch) if isinstance(batch, (list, tuple)) else ()
+    flat = {}
+    for key, value in pairs:
+        flat.update(flatten_batch(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def loss_of(outputs, batch, loss):
+    """The scalar that backward starts from: `loss(outputs, batch)`, the model's own `.loss`, or a scalar output."""
+    if loss is not None:
+        return loss(outputs, batch)
+    if isinstance(outputs, torch.Tensor) and outputs.dim() == 0:
+        return outputs
+    value = outputs.get("loss") if isinstance(outputs, dict) else getattr(outputs, "loss", None)
+    if value is None:
+        raise CaptureError("the model returned no loss: pass `labels` in the batch, or loss=callable(outputs, batch)")
+    return value
+
+
+def run_model(model, batch):
+    """`model(**batch)` for a dict, `model(*batch)` for a tuple or list, `model(batch)` for a tensor."""
+    # A training step has no use for the key-value cache that Hugging Face models fill by default, and it would copy every key and value.
+    if isinstance(batch, dict) and "use_cache" not in batch and hasattr(getattr(model, "config", None), "use_cache") and "use_cache" in inspect.signature(model.forward).parameters:
+        batch = {**batch, "use_cache": False}
+    return model(**batch) if isinstance(batch, dict) else model(*batch) if isinstance(batch, (list, tuple)) else model(batch)
+
+
+def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=True, sources=False) -> Program:
+    """Records one forward and backward of `model(**batch)` for a target device.
+
+    Args:
+      model: a torch.nn.Module, on any device, meta included; it is as before afterwards.
+      batch: dict (keywords), tuple (positions) or tensor; its shapes become the program's. Integer entries may steer Python code: their values become guards.
+      loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
+      device: "cpu" or "cuda": whose kernels the program is for.
+      precision: "fp64", "fp32", "bf16", "fp16"; floating parameters are presented in it, buffers keep theirs. None: what the model has.
+      backward: False records the forward only (evaluation).
+      sources: True records the line of Python that called each operator.
+
+    Raises CaptureError with operator, module path and remedy for whatever a static program cannot say.
+    """
+    precision = precision or _precision_of(model)
+    if precision not in PRECISIONS:
+        raise CaptureError(f"unknown precision '{precision}'; known are {', '.join(PRECISIONS)}")
+    _refuse_wrapped(model)
+    generators = _HostGenerators()
+    engine = torch.autograd.set_multithreading_enabled(False)
+    _native.ops.capture_begin(device, precision, sources)
+    try:
+        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
+            outputs = run_model(model, traced := _trace_batch(batch))
+            value = loss_of(outputs, traced, loss)
+            if value.numel() != 1:
+                raise CaptureError(f"the loss has shape {tuple(value.shape)}; backward needs a scalar")
+            _native.ops.capture_result("loss", "", value.detach())
+            gradients = {}
+            if backward:
+                _native.ops.capture_set_backward(True)
+                value.backward()
+                gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+            else:
+                for name, output in (outputs.items() if isinstance(outputs, dict) else ()):
+                    if name != "loss" and isinstance(output, torch.Tensor) and output.device.type == "maia":
+                        _native.ops.capture_result("output", name, output.detach())
+            for name, gradient in gradients.items():
+                _native.ops.capture_result("gradient", name, gradient)
+        generators.check()
+        text, names, tensors = _native.ops.capture_finish()
+        return Program(text, dict(zip(names, tensors)))
+    except RuntimeError as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(_explain(error)) from error
+    finally:
+        _native.ops.capture_abort()
+        # Autograd's cycles hold trace tensors; they must be gone before the next capture reuses their addresses.
+        gc.collect(0)
+
+
+def _explain(error):
+    """The message without C++ frames, with the innermost line that is neither torch's nor Heddle's."""
+    message = str(error).split("\nException raised from")[0].split("\nC++ CapturedTraceback")[0].strip()
+    torch_dir, own = os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((torch_dir, own))]
+    return f"{message}\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else message

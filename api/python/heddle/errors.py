@@ -1,0 +1,13 @@
+"""The errors users see."""
+
+
+class HeddleError(RuntimeError):
+    """Anything Heddle refuses: the message says what, where and what to do."""
+
+
+class CaptureError(HeddleError):
+    """The step cannot be recorded as it is."""
+
+
+class CompileError(HeddleError):
+    """A pass refused the program."""

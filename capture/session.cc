@@ -1,0 +1,504 @@
+// Records operator calls: argument IValues → value numbers and constants, results by inference on meta twins. See session.h.
+#include "capture/session.h"
+
+#include <ATen/SequenceNumber.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/headeronly/version.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "capture/infer.h"
+#include "capture/trace_device.h"
+#include "capture/value_oracle.h"
+
+namespace heddle::capture {
+namespace {
+
+thread_local Session* current_session = nullptr;
+
+std::string NameOf(const c10::OperatorName& name) { return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name; }
+
+bool HasTag(const c10::OperatorHandle& op, at::Tag tag) {
+  for (at::Tag t : op.getTags()) {
+    if (t == tag) return true;
+  }
+  return false;
+}
+
+// Calls `visit` on every tensor of an IValue that a schema can hold: a tensor, a list of tensors, a list of optional tensors.
+template <typename Visit>
+void ForEachTensor(const c10::IValue& value, Visit visit) {
+  if (value.isTensor()) {
+    visit(value.toTensor());
+  } else if (value.isList()) {
+    for (const c10::IValue& element : value.toListRef()) {
+      if (element.isTensor()) visit(element.toTensor());
+    }
+  }
+}
+
+bool IsTensorListType(const c10::TypePtr& type) {
+  if (type->kind() != c10::TypeKind::ListType) return false;
+  c10::TypePtr element = type->castRaw<c10::ListType>()->getElementType();
+  if (element->kind() == c10::TypeKind::OptionalType) element = element->castRaw<c10::OptionalType>()->getElementType();
+  return element->kind() == c10::TypeKind::TensorType;
+}
+
+// The overload of `op` that takes a Scalar where it takes a tensor in argument `index`: aten::mul.Tensor → aten::mul.Scalar.
+std::optional<c10::OperatorHandle> ScalarSibling(const c10::OperatorHandle& op, size_t index) {
+  static std::mutex mutex;
+  static auto* by_name = new std::unordered_map<std::string, std::vector<c10::OperatorName>>();
+  std::lock_guard<std::mutex> lock(mutex);
+  if (by_name->empty()) {
+    for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) (*by_name)[name.name].push_back(name);
+  }
+  const auto& schema = op.schema();
+  for (const c10::OperatorName& name : (*by_name)[op.operator_name().name]) {
+    auto handle = c10::Dispatcher::singleton().findSchema(name);
+    if (!handle || handle->schema().arguments().size() != schema.arguments().size()) continue;
+    bool matches = true;
+    for (size_t i = 0; i < schema.arguments().size() && matches; ++i) {
+      const auto& ours = schema.arguments()[i];
+      const auto& theirs = handle->schema().arguments()[i];
+      bool is_number = theirs.type()->kind() == c10::TypeKind::NumberType;
+      matches = i == index ? is_number : *ours.type() == *theirs.type() && ours.is_out() == theirs.is_out();
+    }
+    if (matches) return handle;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+// Addresses of the host memory that was allocated while the capture ran: what lies there was made inside the step.
+struct Session::HostAllocations : c10::MemoryReportingInfoBase {
+  void reportMemoryUsage(void* ptr, int64_t alloc_size, size_t, size_t, c10::Device) override {
+    if (alloc_size > 0) addresses.insert(ptr);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  std::unordered_set<const void*> addresses;
+};
+
+size_t Session::KeyHash::operator()(const Key& key) const {
+  size_t hash = std::hash<const void*>()(key.storage) * 31 + static_cast<size_t>(key.dtype);
+  for (int64_t n : key.geometry) hash = hash * 1000003 ^ std::hash<int64_t>()(n);
+  return hash;
+}
+
+Session::Session(Options options) : options_(std::move(options)), host_allocations_(std::make_shared<HostAllocations>()) {
+  tape_.target = options_.target;
+  tape_.precision = options_.precision;
+  tape_.torch_version = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
+  allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
+  last_sequence_ = at::sequence_number::peek();
+  previous_ = current_session;
+  current_session = this;
+}
+
+Session::~Session() {
+  if (!finished_) Finish();
+}
+
+Session* Session::Current() { return current_session; }
+
+Tape Session::Finish() {
+  if (!finished_) {
+    finished_ = true;
+    allocation_guard_.reset();
+    current_session = previous_;
+  }
+  tape_.storage_bytes.clear();
+  for (const c10::Storage& storage : storages_) tape_.storage_bytes.push_back(static_cast<int64_t>(storage.nbytes()));
+  return std::move(tape_);
+}
+
+std::string Session::Place(const std::string& op) const {
+  const std::string& scope = tape_.scopes[scopes_.back()];
+  return "operator " + op + " in module '" + (scope.empty() ? "<root>" : scope) + "'" + (phase_ == Phase::kBackward ? " (backward)" : "");
+}
+
+int32_t Session::InternScope(const std::string& path) {
+  auto [it, fresh] = scope_ids_.try_emplace(path, static_cast<int32_t>(tape_.scopes.size()));
+  if (fresh) tape_.scopes.push_back(path);
+  return it->second;
+}
+
+int32_t Session::InternSource(const std::string& file, int64_t line) {
+  auto [it, fresh] = source_ids_.try_emplace(file + ":" + std::to_string(line), static_cast<int32_t>(tape_.sources.size()));
+  if (fresh) tape_.sources.push_back({file, line});
+  return it->second;
+}
+
+Session::Key Session::KeyOf(const at::Tensor& tensor) const {
+  Key key{tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), {}};
+  key.geometry.reserve(2 * tensor.dim() + 1);
+  key.geometry.assign(tensor.sizes().begin(), tensor.sizes().end());
+  key.geometry.insert(key.geometry.end(), tensor.strides().begin(), tensor.strides().end());
+  key.geometry.push_back(tensor.storage_offset());
+  return key;
+}
+
+int32_t Session::StorageIdOf(const at::Tensor& tensor) {
+  const c10::Storage& storage = tensor.storage();
+  auto [it, fresh] = storage_ids_.try_emplace(storage.unsafeGetStorageImpl(), static_cast<int32_t>(storages_.size()));
+  if (fresh) {
+    storages_.push_back(storage);
+    meta_storages_.emplace_back();
+  }
+  return it->second;
+}
+
+ValueId Session::NewValue(const at::Tensor& tensor) {
+  ValueInfo info;
+  info.dtype = tensor.scalar_type();
+  info.sizes = tensor.sizes().vec();
+  info.strides = tensor.strides().vec();
+  info.offset = tensor.storage_offset();
+  info.storage = StorageIdOf(tensor);
+  auto id = static_cast<ValueId>(tape_.values.size());
+  tape_.values.push_back(std::move(info));
+  values_[KeyOf(tensor)] = id;
+  return id;
+}
+
+at::Tensor Session::AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype, std::vector<std::string> names, bool trainable, std::string role) {
+  int64_t bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(sizes, strides, c10::elementSize(dtype)));
+  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(bytes), dtype, sizes, strides, 0);
+  tape_.bindings.push_back({Binding::Kind::kParameter, std::move(names), trainable, std::move(role), NewValue(tensor), {}});
+  return tensor;
+}
+
+at::Tensor Session::AddBuffer(const at::Tensor& data, std::string name, bool persistent) {
+  TORCH_CHECK(persistent || !data.is_meta(), "heddle.capture: the non-persistent buffer '", name,
+              "' lies on the meta device, so its values are nowhere to be found. Build the model with real buffers (transformers' from_config under torch.device('meta') keeps inv_freq real through heddle.meta_model).");
+  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(static_cast<int64_t>(data.numel() * data.element_size())), data.scalar_type(), data.sizes(), data.contiguous().strides(), 0);
+  at::Tensor value = persistent ? at::Tensor() : data.detach().cpu().contiguous();
+  tape_.bindings.push_back({Binding::Kind::kBuffer, {std::move(name)}, persistent, "", NewValue(tensor), value});
+  return tensor;
+}
+
+at::Tensor Session::AddInput(const at::Tensor& data, std::string name) {
+  TORCH_CHECK(data.layout() == at::kStrided && !data.is_nested(), "heddle.capture: the batch entry '", name, "' is ", data.is_nested() ? "nested" : "sparse", "; give a dense tensor");
+  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(static_cast<int64_t>(data.numel() * data.element_size())), data.scalar_type(), data.sizes(), at::empty_like(data, data.options().device(at::kMeta), at::MemoryFormat::Contiguous).strides(), 0);
+  tape_.bindings.push_back({Binding::Kind::kInput, {std::move(name)}, false, "", NewValue(tensor), {}});
+  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta()) host_inputs_[StorageIdOf(tensor)] = data.cpu().contiguous();
+  return tensor;
+}
+
+void Session::AddResult(std::string kind, std::string name, const at::Tensor& tensor) {
+  TORCH_CHECK(IsTraced(tensor), "heddle.capture: the ", kind, " '", name, "' was not computed by the captured step (it lies on ", tensor.device(), ")");
+  tape_.results.push_back({std::move(kind), std::move(name), Use(tensor, "result")});
+}
+
+ValueId Session::Use(const at::Tensor& tensor, const std::string& op) {
+  if (!tensor.defined()) return -1;
+  if (!IsTraced(tensor)) return UseHostTensor(tensor, op);
+  Key key = KeyOf(tensor);
+  auto it = values_.find(key);
+  if (it != values_.end()) return it->second;
+  TORCH_CHECK(storage_ids_.count(tensor.storage().unsafeGetStorageImpl()), "heddle.capture: ", Place(op), " reads a tensor of another capture");
+  // A geometry that no recorded operator produced: set_data or `.data =` gave an existing storage a new shape. Say it as the view that it is.
+  static const c10::OperatorHandle as_strided = c10::Dispatcher::singleton().findSchemaOrThrow("aten::as_strided", "");
+  const auto& infos = tape_.values;
+  int32_t storage = StorageIdOf(tensor);
+  auto source = std::find_if(infos.begin(), infos.end(), [&](const ValueInfo& info) { return info.storage == storage && info.dtype == tensor.scalar_type(); });
+  TORCH_CHECK(source != infos.end(), "heddle.capture: ", Place(op), " reads a storage under another dtype than it was made with, without a view operator in between");
+  OpRecord record;
+  record.name = as_strided.operator_name();
+  record.schema = &as_strided.schema();
+  record.arguments = {{Argument::Kind::kTensor, {static_cast<ValueId>(source - infos.begin())}, {}},
+                      {Argument::Kind::kConstant, {}, tensor.sizes()},
+                      {Argument::Kind::kConstant, {}, tensor.strides()},
+                      {Argument::Kind::kConstant, {}, tensor.storage_offset()}};
+  record.phase = phase_;
+  record.scope = scopes_.back();
+  ValueId id = NewValue(tensor);
+  record.results = {id};
+  tape_.ops.push_back(std::move(record));
+  return id;
+}
+
+ValueId Session::UseHostTensor(const at::Tensor& tensor, const std::string& op) {
+  TORCH_CHECK(tensor.layout() == at::kStrided && !tensor.is_nested(), "heddle.capture: ", Place(op), " reads a sparse or nested tensor; the captured step must be dense");
+  TORCH_CHECK(tensor.device().is_cpu(), "heddle.capture: ", Place(op), " reads a tensor on ", tensor.device(),
+              " that is neither a parameter, a buffer nor in the batch. Register it as a buffer of its module, or pass it in the batch.");
+  if (tensor.dim() == 0) return Use(EmitScalarTensor(tensor), op);
+  const void* address = tensor.storage().data();
+  auto known = constants_.find(address);
+  if (known != constants_.end() && tape_.values[known->second].sizes == tensor.sizes() && tape_.values[known->second].dtype == tensor.scalar_type()) return known->second;
+  TORCH_CHECK(tensor.numel() == 0 || host_allocations_->addresses.count(address) != 0, "heddle.capture: ", Place(op), " reads a CPU tensor of shape ", tensor.sizes(),
+              " that existed before the step. Its values would be frozen into the program. Register it as a buffer of its module, or pass it in the batch.");
+  auto bytes = static_cast<int64_t>(tensor.numel() * tensor.element_size());
+  TORCH_CHECK(bytes <= kMaxConstantBytes, "heddle.capture: ", Place(op), " uses a constant of ", bytes, " bytes made on the host; at most ", kMaxConstantBytes,
+              " bytes travel with a program. Register it as a buffer of its module, or create it on the device of the step's tensors.");
+  at::Tensor data = tensor.detach().clone(at::MemoryFormat::Contiguous);
+  at::Tensor traced = MakeTraceTensor(MakeTraceStorage(bytes), data.scalar_type(), data.sizes(), data.strides(), 0);
+  ValueId id = NewValue(traced);
+  tape_.bindings.push_back({Binding::Kind::kConstant, {"constant." + std::to_string(constants_.size())}, false, "", id, data});
+  if (!data.is_floating_point() && !data.is_complex()) host_inputs_[StorageIdOf(traced)] = data;
+  constants_[address] = id;
+  kept_.push_back(tensor);
+  return id;
+}
+
+at::Tensor Session::EmitScalarTensor(const at::Tensor& host) {
+  static const c10::OperatorHandle op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::scalar_tensor", "");
+  torch::jit::Stack stack{host.item(), host.scalar_type(), at::kStrided, TraceDevice(), c10::IValue()};
+  RecordCall(op, &stack);
+  return stack.back().toTensor();
+}
+
+at::Tensor Session::MetaOf(const at::Tensor& tensor) {
+  if (!tensor.defined()) return tensor;
+  int32_t id = StorageIdOf(tensor);
+  if (!meta_storages_[id]) {
+    meta_storages_[id] = c10::Storage(c10::Storage::use_byte_size_t(), tensor.storage().sym_nbytes(), c10::DataPtr(nullptr, c10::Device(c10::DeviceType::Meta)), nullptr, false);
+    meta_ids_[meta_storages_[id].unsafeGetStorageImpl()] = id;
+  }
+  at::Tensor meta = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(meta_storages_[id]), c10::DispatchKeySet(c10::DispatchKey::Meta), tensor.dtype());
+  meta.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  return meta;
+}
+
+at::Tensor Session::FromMeta(const at::Tensor& meta) {
+  if (!meta.defined()) return meta;
+  const c10::Storage& storage = meta.storage();
+  auto it = meta_ids_.find(storage.unsafeGetStorageImpl());
+  int32_t id;
+  if (it != meta_ids_.end()) {
+    id = it->second;
+  } else {
+    c10::Storage fresh = MakeTraceStorage(static_cast<int64_t>(storage.nbytes()));
+    id = static_cast<int32_t>(storages_.size());
+    storage_ids_[fresh.unsafeGetStorageImpl()] = id;
+    storages_.push_back(std::move(fresh));
+    meta_storages_.push_back(storage);
+    meta_ids_[storage.unsafeGetStorageImpl()] = id;
+  }
+  return MakeTraceTensor(storages_[id], meta.scalar_type(), meta.sizes(), meta.strides(), meta.storage_offset());
+}
+
+void Session::CheckState(const std::string& op) const {
+  TORCH_CHECK(!finished_, "heddle.capture: operator ", op, " on a tensor of a capture that has ended");
+  c10::DeviceType target = options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
+  TORCH_CHECK(!at::autocast::is_autocast_enabled(target), "heddle.capture: ", Place(op), " runs under torch.autocast('", options_.target,
+              "'). Autocast regions are not captured yet: pass precision=\"bf16\" instead, which presents parameters in that type.");
+}
+
+void Session::LinkToAutograd(OpRecord& record) {
+  record.phase = phase_;
+  record.scope = scopes_.back();
+  uint64_t sequence = at::sequence_number::peek();
+  auto node = torch::autograd::get_current_node();
+  bool in_recompute = phase_ == Phase::kBackward && node && at::GradMode::is_enabled();
+  if (phase_ == Phase::kForward || in_recompute) {
+    // VariableType builds an operator's Node before it redispatches to us, so a number that moved belongs to this operator.
+    if (at::GradMode::is_enabled() && sequence != last_sequence_) record.node = static_cast<int64_t>(sequence) - 1;
+    last_sequence_ = sequence;
+    if (options_.source_of_caller && phase_ == Phase::kForward) record.source = options_.source_of_caller();
+    if (record.node >= 0) nodes_[record.node] = {record.scope, record.source};
+    return;
+  }
+  last_sequence_ = sequence;
+  if (!node || node->sequence_nr() == UINT64_MAX) return;
+  record.node = static_cast<int64_t>(node->sequence_nr());
+  auto it = nodes_.find(record.node);
+  if (it == nodes_.end()) {
+    record.node = -1;
+    return;
+  }
+  record.scope = it->second.scope;
+  record.source = it->second.source;
+}
+
+void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  CheckState(NameOf(op.operator_name()));
+  if (RecordHostRead(op, stack)) return;
+  RecordCall(op, stack);
+}
+
+void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack* stack) {
+  c10::OperatorHandle op = original;
+  const std::string name = NameOf(op.operator_name());
+  const size_t count = op.schema().arguments().size();
+  const size_t base = stack->size() - count;
+  TORCH_CHECK(!HasTag(op, at::Tag::data_dependent_output) && !HasTag(op, at::Tag::dynamic_output_shape), "heddle.capture: ", Place(name),
+              " has a result whose shape depends on data. A captured step has static shapes: compute it outside and pass the result in the batch.");
+
+  // Python numbers reach tensor overloads as wrapped 0-dim tensors; the scalar overload says the same with the number in it.
+  for (size_t i = 0; i < count; ++i) {
+    const c10::IValue& value = (*stack)[base + i];
+    if (!value.isTensor() || !value.toTensor().defined() || IsTraced(value.toTensor()) || !value.toTensor().unsafeGetTensorImpl()->is_wrapped_number()) continue;
+    if (auto sibling = ScalarSibling(op, i)) {
+      c10::Scalar number = value.toTensor().item();
+      op = *sibling;
+      (*stack)[base + i] = number;
+    }
+  }
+
+  // An integer histogram has no CPU kernel; PyTorch code that asks `device.type == "cpu"` goes through float there, and the counts are the same.
+  c10::OperatorName called = op.operator_name();
+  std::optional<at::ScalarType> cast_back;
+  if (options_.target == "cpu" && called.name == "aten::histc" && (*stack)[base].isTensor() && !at::isFloatingType((*stack)[base].toTensor().scalar_type())) {
+    cast_back = (*stack)[base].toTensor().scalar_type();
+    (*stack)[base] = (*stack)[base].toTensor().to(at::kFloat);
+  }
+
+  OpRecord record;
+  record.name = called;
+  record.schema = &op.schema();
+  LinkToAutograd(record);
+  if (HasTag(op, at::Tag::nondeterministic_seeded)) record.rng_id = next_rng_++;
+
+  torch::jit::Stack meta_stack;
+  std::vector<std::pair<const c10::TensorImpl*, at::Tensor>> identity;  // Meta impl → the trace tensor it stands for.
+  int64_t operand = 0;
+  auto to_meta = [&](const at::Tensor& tensor, bool written) -> std::pair<ValueId, at::Tensor> {
+    at::Tensor traced = tensor;
+    if (tensor.defined() && !IsTraced(tensor)) {
+      TORCH_CHECK(!written, "heddle.capture: ", Place(name), " writes into a host tensor");
+      ValueId id = UseHostTensor(tensor, name);
+      traced = MakeTraceTensor(storages_[tape_.values[id].storage], tape_.values[id].dtype, tape_.values[id].sizes, tape_.values[id].strides, tape_.values[id].offset);
+    }
+    ValueId id = Use(traced, name);
+    if (written) record.mutates.push_back(operand);
+    if (id >= 0) ++operand;
+    at::Tensor meta = MetaOf(traced);
+    if (meta.defined()) identity.emplace_back(meta.unsafeGetTensorImpl(), tensor);
+    return {id, meta};
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const c10::IValue& value = (*stack)[base + i];
+    const c10::Argument& argument = op.schema().arguments()[i];
+    bool written = argument.alias_info() && argument.alias_info()->isWrite();
+    if (value.isTensor()) {
+      auto [id, meta] = to_meta(value.toTensor(), written);
+      record.arguments.push_back({Argument::Kind::kTensor, {id}, {}});
+      meta_stack.emplace_back(meta);
+    } else if (IsTensorListType(argument.type()) && value.isList()) {
+      Argument list{Argument::Kind::kTensorList, {}, {}};
+      auto generic = c10::impl::GenericList(value.toList().elementType());
+      for (const c10::IValue& element : value.toListRef()) {
+        if (element.isTensor()) {
+          auto [id, meta] = to_meta(element.toTensor(), written);
+          list.values.push_back(id);
+          generic.push_back(meta);
+        } else {
+          list.values.push_back(-1);
+          generic.push_back(c10::IValue());
+        }
+      }
+      record.arguments.push_back(std::move(list));
+      meta_stack.emplace_back(std::move(generic));
+    } else {
+      TORCH_CHECK(!value.isGenerator(), "heddle.capture: ", Place(name), " draws from a generator of its own; a captured step takes its randomness from the step's seed. Leave `generator` out.");
+      record.arguments.push_back({Argument::Kind::kConstant, {}, value});
+      if (value.isDevice()) {
+        c10::Device device = value.toDevice();
+        TORCH_CHECK(device.type() == kTraceType || device.is_meta(), "heddle.capture: ", Place(name), " creates a tensor on ", device, " from tensors of the step");
+        meta_stack.emplace_back(c10::Device(c10::DeviceType::Meta));
+      } else {
+        meta_stack.push_back(value);
+      }
+    }
+  }
+
+  try {
+    InferOnMeta(op, &meta_stack);
+  } catch (const c10::Error& error) {
+    TORCH_CHECK(false, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", error.what_without_backtrace(),
+                ". If it is a custom operator, register a fake or meta kernel for it (torch.library.register_fake).");
+  }
+
+  torch::jit::drop(*stack, count);
+  auto wrap = [&](const at::Tensor& meta) -> at::Tensor {
+    if (!meta.defined()) {
+      record.results.push_back(-1);
+      return meta;
+    }
+    TORCH_CHECK(meta.is_meta(), "heddle.capture: ", Place(name), " returned a tensor on ", meta.device(), " when asked for shapes only");
+    for (const auto& [impl, tensor] : identity) {
+      if (impl == meta.unsafeGetTensorImpl()) {
+        record.results_are_operands = true;
+        record.results.push_back(NewValue(tensor));
+        return tensor;
+      }
+    }
+    at::Tensor result = FromMeta(meta);
+    record.results.push_back(NewValue(result));
+    return result;
+  };
+  torch::jit::Stack results;
+  for (const c10::IValue& value : meta_stack) {
+    if (value.isTensor()) {
+      results.emplace_back(wrap(value.toTensor()));
+    } else if (value.isTensorList()) {
+      std::vector<at::Tensor> list;
+      for (const at::Tensor& element : value.toTensorVector()) list.push_back(wrap(element));
+      results.emplace_back(std::move(list));
+    } else {
+      results.push_back(value);
+    }
+  }
+  tape_.ops.push_back(std::move(record));
+  if (cast_back) results[0] = results[0].toTensor().to(*cast_back);
+  for (c10::IValue& value : results) stack->push_back(std::move(value));
+}
+
+at::Tensor Session::ReadOnHost(const at::Tensor& tensor, const std::string& op) {
+  ValueId id = Use(tensor, op);
+  at::Tensor host = ValueOracle(*this).Evaluate(id, op);
+  guard_values_ += host.numel();
+  TORCH_CHECK(guard_values_ <= kMaxGuardValues, "heddle.capture: ", Place(op), " brings the number of values that Python read from the step's tensors to ", guard_values_, "; more than ", kMaxGuardValues,
+              " would fit the program to this one batch. Compute what depends on them before the step and pass it in the batch (for example position_ids).");
+  OpRecord guard;
+  guard.arguments = {{Argument::Kind::kTensor, {id}, {}}};
+  LinkToAutograd(guard);
+  guard.node = -1;
+  at::Tensor flat = host.to(at::kLong).reshape({-1}).contiguous();
+  guard.guard_expected.assign(flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel());
+  if (!guard.guard_expected.empty()) tape_.ops.push_back(std::move(guard));
+  return host;
+}
+
+bool Session::RecordHostRead(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const std::string& name = op.operator_name().name;
+  if (name == "aten::_local_scalar_dense") {
+    at::Tensor self = torch::jit::pop(*stack).toTensor();
+    stack->emplace_back(ReadOnHost(self, name).item());
+    return true;
+  }
+  if (name == "aten::equal") {
+    at::Tensor other = torch::jit::pop(*stack).toTensor();
+    at::Tensor self = torch::jit::pop(*stack).toTensor();
+    bool same = self.sizes() == other.sizes() && at::native::is_nonzero(at::all(at::eq(self, other)));
+    stack->emplace_back(same);
+    return true;
+  }
+  if (name == "aten::_to_copy") {
+    const size_t base = stack->size() - op.schema().arguments().size();
+    const c10::IValue& device = (*stack)[base + 3];
+    if (device.isNone() || !device.toDevice().is_cpu()) return false;
+    at::Tensor host = ReadOnHost((*stack)[base].toTensor(), name);
+    if (!(*stack)[base + 1].isNone()) host = host.to((*stack)[base + 1].toScalarType());
+    torch::jit::drop(*stack, op.schema().arguments().size());
+    stack->emplace_back(host);
+    return true;
+  }
+  if (name == "aten::copy_") {
+    const size_t base = stack->size() - 3;
+    at::Tensor self = (*stack)[base].toTensor();
+    if (IsTraced(self)) return false;
+    self.copy_(ReadOnHost((*stack)[base + 1].toTensor(), name));
+    torch::jit::drop(*stack, 3);
+    stack->emplace_back(self);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace heddle::capture

@@ -1,0 +1,79 @@
+// What a plan runs on: memory, streams of work and events between them.
+// Invariant: work given to one stream runs in the order it was given; Wait makes later work of the stream start after the event's last Record before it.
+// What would break it: calling Record and Wait on one event from threads that do not agree on which comes first; the executor issues both from one thread.
+
+#ifndef HEDDLE_RUNTIME_DEVICE_DEVICE_H_
+#define HEDDLE_RUNTIME_DEVICE_DEVICE_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace heddle::device {
+
+class Event {
+ public:
+  virtual ~Event() = default;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // Adds work. On the CPU it runs on the stream's thread, on CUDA it is called at once and enqueues on native().
+  virtual void Enqueue(std::function<void()> work) = 0;
+  virtual void Record(Event& event) = 0;
+  virtual void Wait(Event& event) = 0;
+  // Returns when all work given so far is done.
+  [[nodiscard]] virtual absl::Status Synchronize() = 0;
+  // cudaStream_t on CUDA, nullptr on the CPU.
+  virtual void* native() { return nullptr; }
+};
+
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  // 256-byte aligned, zero-filled memory; ResourceExhausted names the bytes that were asked for. 0 bytes give a valid address.
+  [[nodiscard]] virtual absl::StatusOr<void*> Allocate(size_t bytes, const std::string& what) = 0;
+  virtual void Free(void* address) = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const char* target() const = 0;
+  virtual Allocator& allocator() = 0;
+  virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(const std::string& name) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Event>> CreateEvent() = 0;
+  // Blocking copies between device memory and ordinary host memory.
+  [[nodiscard]] virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;
+  [[nodiscard]] virtual absl::Status CopyFromHost(void* device, const void* host, size_t bytes) = 0;
+};
+
+// Memory that is given back when the owner goes.
+class Allocation {
+ public:
+  Allocation() = default;
+  Allocation(Allocator* allocator, void* address) : allocator_(allocator), address_(address) {}
+  Allocation(Allocation&& other) noexcept { *this = std::move(other); }
+  Allocation& operator=(Allocation&& other) noexcept {
+    std::swap(allocator_, other.allocator_);
+    std::swap(address_, other.address_);
+    return *this;
+  }
+  ~Allocation() {
+    if (allocator_ != nullptr) allocator_->Free(address_);
+  }
+  void* address() const { return address_; }
+
+ private:
+  Allocator* allocator_ = nullptr;
+  void* address_ = nullptr;
+};
+
+}  // namespace heddle::device
+
+#endif  // HEDDLE_RUNTIME_DEVICE_DEVICE_H_

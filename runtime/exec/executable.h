@@ -1,0 +1,73 @@
+// A plan, loaded: prepare (arenas, streams, events, one prepared step per step), then Run as often as wanted.
+// Invariant: nothing runs that plan::Verify has not accepted; after a failed Run the state arena may hold half a step, and the executable refuses to go on.
+// One caller at a time.
+
+#ifndef HEDDLE_RUNTIME_EXEC_EXECUTABLE_H_
+#define HEDDLE_RUNTIME_EXEC_EXECUTABLE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/device/device.h"
+#include "runtime/exec/handler.h"
+#include "runtime/exec/memory.h"
+#include "runtime/plan/plan.h"
+
+namespace heddle::exec {
+
+class Executable {
+ public:
+  // Called after each step of a traced run, with the step's index in its section.
+  using StepCallback = std::function<absl::Status(size_t)>;
+
+  // `device` outlives the executable. `handlers` needs an entry for every step kind that the plan uses; Unimplemented names the first one without.
+  static absl::StatusOr<std::unique_ptr<Executable>> Load(plan::Plan plan, device::Device& device, HandlerTable handlers, uint64_t seed,
+                                                          std::shared_ptr<StateArena> state = nullptr);
+  ~Executable();
+
+  // Runs one section and returns when all of it is done. Inputs lie in memory() before the call, results after it.
+  [[nodiscard]] absl::Status Run(const std::string& section);
+  // The same on the caller's thread, stream order ignored (the global order is a valid one), with `callback` after every step.
+  [[nodiscard]] absl::Status RunTraced(const std::string& section, const StepCallback& callback);
+
+  void SetScalar(const std::string& name, double value) { scalars_[name] = value; }
+  const plan::Plan& plan() const { return plan_; }
+  const Memory& memory() const { return *memory_; }
+
+ private:
+  struct PreparedSection {
+    const plan::Section* section = nullptr;
+    std::vector<std::unique_ptr<PreparedStep>> steps;
+    std::vector<std::unique_ptr<device::Event>> events;
+    // True if all steps are on one stream: they run on the caller's thread, without a stream's thread.
+    bool single_stream = true;
+  };
+
+  Executable() = default;
+  absl::Status Prepare();
+  absl::StatusOr<PreparedSection*> Find(const std::string& section);
+  absl::Status RunSection(PreparedSection& prepared, const StepCallback* callback);
+  absl::Status RunInOrder(PreparedSection& prepared, const RunContext& context, const StepCallback* callback);
+  absl::Status RunOnStreams(PreparedSection& prepared, const RunContext& context);
+  absl::Status Explain(const absl::Status& status, const PreparedSection& prepared, size_t step) const;
+
+  plan::Plan plan_;
+  device::Device* device_ = nullptr;
+  HandlerTable handlers_;
+  uint64_t seed_ = 0;
+  std::unique_ptr<Memory> memory_;
+  std::map<std::string, PreparedSection> sections_;
+  std::vector<std::unique_ptr<device::Stream>> streams_;
+  std::map<std::string, double> scalars_;
+  int64_t micro_ = 0;
+  absl::Status broken_;
+};
+
+}  // namespace heddle::exec
+
+#endif  // HEDDLE_RUNTIME_EXEC_EXECUTABLE_H_

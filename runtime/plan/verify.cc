@@ -1,0 +1,281 @@
+// One function per rule; each looks at one section (the last one at all of them) and returns the first violation.
+// The rules trust nothing but the steps: lifetimes are recomputed here, never read from the plan.
+
+#include "runtime/plan/verify.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/plan/access.h"
+
+namespace heddle::plan {
+namespace {
+
+using AccessMap = std::map<uint32_t, std::vector<Access>>;
+
+struct Context {
+  const Plan& plan;
+  const Section& section;
+  const HappensBefore& before;
+  const AccessMap& accesses;
+};
+
+template <typename... Args>
+absl::Status Violation(const Args&... args) {
+  return absl::FailedPreconditionError(absl::StrCat(args...));
+}
+
+std::string StepName(const Context& c, uint32_t step) {
+  if (step >= c.section.steps.size()) return absl::StrCat("the end of section ", c.section.name);
+  return absl::StrCat("section ", c.section.name, " step ", step, " (", c.section.steps[step].name, ")");
+}
+
+bool Overlap(ByteRange a, ByteRange b) { return a.begin < b.end && b.begin < a.end; }
+
+// Bytes counted from the arena's start.
+ByteRange InArena(const Buffer& buffer) { return {buffer.offset, buffer.offset + buffer.bytes}; }
+
+// plan_order
+absl::Status CheckOrder(const Context& c) {
+  for (const auto& [buffer, uses] : c.accesses) {
+    const bool any_write = std::any_of(uses.begin(), uses.end(), [](const Access& a) { return a.write; });
+    if (!any_write) continue;
+    for (size_t j = 0; j < uses.size(); ++j) {
+      for (size_t i = 0; i < j; ++i) {
+        if (!uses[i].write && !uses[j].write) continue;
+        if (uses[i].step == uses[j].step || !Overlap(uses[i].bytes, uses[j].bytes)) continue;
+        if (c.before(uses[i].step, uses[j].step)) continue;
+        return Violation("plan_order: ", StepName(c, uses[j].step), " ", uses[j].write ? "writes" : "reads", " buffer ", buffer, " without waiting for ", StepName(c, uses[i].step), ", which ",
+                         uses[i].write ? "writes" : "reads", " the same bytes");
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// First and last use of a buffer on each stream: enough to order all uses of two buffers.
+struct Lifetime {
+  uint32_t buffer = 0;
+  std::map<uint16_t, std::pair<uint32_t, uint32_t>> uses;
+  bool until_end = false;
+};
+
+bool AllBefore(const Context& c, const Lifetime& a, const Lifetime& b) {
+  if (a.until_end) return false;
+  for (const auto& [sa, ua] : a.uses) {
+    for (const auto& [sb, ub] : b.uses) {
+      if (!c.before(ua.second, ub.first)) return false;
+    }
+  }
+  return true;
+}
+
+// plan_overlap, the scratch part
+absl::Status CheckScratchOverlap(const Context& c) {
+  std::vector<Lifetime> lifetimes;
+  for (const auto& [buffer, uses] : c.accesses) {
+    if (c.plan.buffers[buffer].arena != Arena::kScratch) continue;
+    Lifetime life;
+    life.buffer = buffer;
+    for (const Access& use : uses) {
+      if (use.step >= c.section.steps.size()) {
+        life.until_end = true;
+        continue;
+      }
+      auto [it, added] = life.uses.try_emplace(c.section.steps[use.step].stream, use.step, use.step);
+      it->second.second = use.step;
+    }
+    lifetimes.push_back(std::move(life));
+  }
+  std::sort(lifetimes.begin(), lifetimes.end(), [&](const Lifetime& a, const Lifetime& b) { return c.plan.buffers[a.buffer].offset < c.plan.buffers[b.buffer].offset; });
+  std::vector<const Lifetime*> open;
+  for (const Lifetime& life : lifetimes) {
+    const Buffer& buffer = c.plan.buffers[life.buffer];
+    open.erase(std::remove_if(open.begin(), open.end(),
+                              [&](const Lifetime* other) {
+                                const Buffer& b = c.plan.buffers[other->buffer];
+                                return b.offset + b.bytes <= buffer.offset;
+                              }),
+               open.end());
+    for (const Lifetime* other : open) {
+      if (!Overlap(InArena(buffer), InArena(c.plan.buffers[other->buffer]))) continue;
+      if (AllBefore(c, life, *other) || AllBefore(c, *other, life)) continue;
+      return Violation("plan_overlap: section ", c.section.name, ": buffers ", other->buffer, " and ", life.buffer, " share bytes from ", buffer.offset, " and are alive together");
+    }
+    open.push_back(&life);
+  }
+  return absl::OkStatus();
+}
+
+// plan_overlap, the arenas whose buffers live for ever
+absl::Status CheckFixedOverlap(const Plan& plan) {
+  for (Arena arena : {Arena::kState, Arena::kConstant}) {
+    std::vector<uint32_t> buffers;
+    for (uint32_t i = 0; i < plan.buffers.size(); ++i) {
+      if (plan.buffers[i].arena == arena && plan.buffers[i].bytes > 0) buffers.push_back(i);
+    }
+    std::sort(buffers.begin(), buffers.end(), [&](uint32_t a, uint32_t b) { return plan.buffers[a].offset < plan.buffers[b].offset; });
+    for (size_t i = 1; i < buffers.size(); ++i) {
+      if (!Overlap(InArena(plan.buffers[buffers[i - 1]]), InArena(plan.buffers[buffers[i]]))) continue;
+      return Violation("plan_overlap: ", arena == Arena::kState ? "state" : "constant", " buffers ", buffers[i - 1], " and ", buffers[i], " share bytes from ", plan.buffers[buffers[i]].offset);
+    }
+  }
+  std::set<uint32_t> inputs;
+  for (const Binding& input : plan.inputs) {
+    if (!inputs.insert(plan.values[input.value].buffer).second) return Violation("plan_overlap: input ", input.name, " shares buffer ", plan.values[input.value].buffer, " with another input");
+  }
+  // Two state entries may share a buffer (a flat bucket) but not bytes.
+  std::map<uint32_t, std::vector<std::pair<ByteRange, std::string>>> entries;
+  for (const StateEntry& entry : plan.state) {
+    auto& others = entries[plan.values[entry.value].buffer];
+    const ByteRange bytes = BytesOf(plan.values[entry.value]);
+    for (const auto& [range, name] : others) {
+      if (Overlap(range, bytes)) return Violation("plan_overlap: state ", entry.kind, " ", entry.names[0], " shares bytes with ", name);
+    }
+    others.emplace_back(bytes, absl::StrCat(entry.kind, " ", entry.names[0]));
+  }
+  return absl::OkStatus();
+}
+
+// The kind of state that each byte of a buffer belongs to.
+std::string StateKind(const Plan& plan, uint32_t buffer, ByteRange bytes) {
+  for (const StateEntry& entry : plan.state) {
+    if (plan.values[entry.value].buffer == buffer && Overlap(BytesOf(plan.values[entry.value]), bytes)) return entry.kind;
+  }
+  return "";
+}
+
+// True if the bytes hold something when the section starts.
+bool InitialisedAtStart(const Context& c, uint32_t buffer, ByteRange bytes) {
+  switch (c.plan.buffers[buffer].arena) {
+    case Arena::kScratch:
+      return false;
+    case Arena::kInput:
+    case Arena::kConstant:
+      return true;
+    case Arena::kState:
+      break;
+  }
+  // Before the first micro-batch an accumulator holds the last step's sum.
+  const bool accumulates = c.section.name == "micro_next" || c.section.name == "boundary";
+  return accumulates || StateKind(c.plan, buffer, bytes) != "accumulator";
+}
+
+// plan_initialised
+absl::Status CheckInitialised(const Context& c) {
+  for (const auto& [buffer, uses] : c.accesses) {
+    // Reads are checked against the writes that are certainly done; the set grows in global order and plan_order has made sure that conflicting writes are ordered.
+    ByteSet written;
+    std::vector<const Access*> pending;
+    for (const Access& use : uses) {
+      if (use.write) {
+        pending.push_back(&use);
+        continue;
+      }
+      auto first_open = std::remove_if(pending.begin(), pending.end(), [&](const Access* write) {
+        if (!c.before(write->step, use.step)) return false;
+        for (ByteRange piece : PiecesOf(c.plan.values[write->value])) written.Add(piece);
+        return true;
+      });
+      pending.erase(first_open, pending.end());
+      if (InitialisedAtStart(c, buffer, use.bytes)) continue;
+      for (ByteRange piece : PiecesOf(c.plan.values[use.value])) {
+        if (written.Covers(piece)) continue;
+        return Violation("plan_initialised: ", StepName(c, use.step), " reads value ", use.value, " in buffer ", buffer, " and bytes ", piece.begin, " to ", piece.end,
+                         " of it were not written before");
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The kinds of state that a section may write; nullptr for a section that the format does not have.
+const std::set<std::string>* WritableKinds(const std::string& section) {
+  static const auto& kinds = *new std::map<std::string, std::set<std::string>>{
+      {"prologue", {}},
+      {"micro_first", {"accumulator", "buffer"}},
+      {"micro_next", {"accumulator", "buffer"}},
+      {"boundary", {"parameter", "master", "exp_avg", "exp_avg_sq", "momentum"}},
+      {"evaluate", {}},
+      {"replay", {"buffer"}},
+  };
+  const auto it = kinds.find(section);
+  return it == kinds.end() ? nullptr : &it->second;
+}
+
+// plan_section and plan_once
+absl::Status CheckStateWrites(const Context& c) {
+  const std::set<std::string>* kinds = WritableKinds(c.section.name);
+  if (kinds == nullptr) return Violation("plan_section: unknown section '", c.section.name, "'");
+  for (const auto& [buffer, uses] : c.accesses) {
+    const Arena arena = c.plan.buffers[buffer].arena;
+    if (arena == Arena::kScratch) continue;
+    ByteSet written;
+    for (const Access& use : uses) {
+      if (!use.write) continue;
+      if (arena != Arena::kState) return Violation("plan_section: ", StepName(c, use.step), " writes buffer ", buffer, " of the ", arena == Arena::kInput ? "input" : "constant", " arena");
+      bool found = false;
+      for (const StateEntry& entry : c.plan.state) {
+        if (c.plan.values[entry.value].buffer != buffer || !Overlap(BytesOf(c.plan.values[entry.value]), use.bytes)) continue;
+        found = true;
+        if (kinds->count(entry.kind) == 0) return Violation("plan_section: ", StepName(c, use.step), " writes ", entry.kind, " ", entry.names[0], ", which section ", c.section.name, " must not");
+      }
+      if (!found) return Violation("plan_section: ", StepName(c, use.step), " writes state buffer ", buffer, ", which no state entry names");
+      const std::vector<ByteRange> pieces = PiecesOf(c.plan.values[use.value]);
+      for (ByteRange piece : pieces) {
+        if (written.Meets(piece)) return Violation("plan_once: ", StepName(c, use.step), " writes bytes of state buffer ", buffer, " that the section has written before");
+      }
+      for (ByteRange piece : pieces) written.Add(piece);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// plan_initialised across sections: what later sections read of the accumulators, the first micro-batch has written.
+absl::Status CheckAccumulators(const Plan& plan) {
+  const Section* first = FindSection(plan, "micro_first");
+  if (first == nullptr) return absl::OkStatus();
+  const auto written = CollectAccesses(plan, *first);
+  for (const char* name : {"micro_next", "boundary"}) {
+    const Section* later = FindSection(plan, name);
+    if (later == nullptr) continue;
+    for (const auto& [buffer, uses] : CollectAccesses(plan, *later)) {
+      if (plan.buffers[buffer].arena != Arena::kState) continue;
+      ByteSet set;
+      if (const auto it = written.find(buffer); it != written.end()) {
+        for (const Access& use : it->second) {
+          if (!use.write) continue;
+          for (ByteRange piece : PiecesOf(plan.values[use.value])) set.Add(piece);
+        }
+      }
+      for (const Access& use : uses) {
+        if (use.write || StateKind(plan, buffer, use.bytes) != "accumulator") continue;
+        for (ByteRange piece : PiecesOf(plan.values[use.value])) {
+          if (!set.Covers(piece)) return Violation("plan_initialised: section ", name, " step ", use.step, " reads an accumulator in buffer ", buffer, " that section micro_first does not write");
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Verify(const Plan& plan) {
+  if (absl::Status status = CheckFixedOverlap(plan); !status.ok()) return status;
+  for (const Section& section : plan.sections) {
+    absl::StatusOr<HappensBefore> before = HappensBefore::Create(plan, section);
+    if (!before.ok()) return before.status();
+    const AccessMap accesses = CollectAccesses(plan, section);
+    const Context context{plan, section, *before, accesses};
+    for (auto* rule : {&CheckStateWrites, &CheckOrder, &CheckScratchOverlap, &CheckInitialised}) {
+      if (absl::Status status = rule(context); !status.ok()) return status;
+    }
+  }
+  return CheckAccumulators(plan);
+}
+
+}  // namespace heddle::plan

@@ -1,0 +1,64 @@
+// What every LibTorch step runs inside.
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/util/Exception.h>
+
+#include <exception>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/torch/handlers.h"
+
+namespace heddle::torch_runtime {
+
+TensorTable& Shared::tensors(const plan::Plan& plan, const exec::Memory& memory) {
+  if (tensors_ == nullptr) tensors_ = std::make_unique<TensorTable>(plan, memory, device);
+  return *tensors_;
+}
+
+Workspace& Shared::workspace(const device::Stream* stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_ptr<Workspace>& workspace = workspaces_[stream];
+  if (workspace == nullptr) workspace = std::make_unique<Workspace>();
+  return *workspace;
+}
+
+absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* stream, const std::function<absl::Status(Scope& scope, bool first)>& body) {
+  at::AutoDispatchBelowADInplaceOrView below_autograd;
+  // The casts of an autocast region were recorded as steps: an autocast that happens to be on around the run must not add its own.
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  shared.counters.steps += 1;
+  try {
+    if (!learned.done) {
+      Scope scope(&shared.counters);
+      absl::Status status = body(scope, true);
+      if (!status.ok()) return status;
+      learned.done = true;
+      shared.counters.warmup_steps += 1;
+      return absl::OkStatus();
+    }
+    Workspace& workspace = shared.workspace(stream);
+    // A quarter on top for what depends on data and for what first fit leaves unused.
+    if (absl::Status status = workspace.Reserve(learned.workspace_bytes + learned.workspace_bytes / 4); !status.ok()) return status;
+    Scope scope(learned, &workspace, &shared.counters);
+    return body(scope, false);
+  } catch (const c10::Error& error) {
+    return absl::InternalError(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
+
+uint64_t RandomSeed(uint64_t seed, int64_t step, int64_t micro, int32_t rng_id) {
+  // splitmix64 over the four numbers: neighbouring steps get unrelated generator states.
+  uint64_t state = seed;
+  for (uint64_t word : {static_cast<uint64_t>(step), static_cast<uint64_t>(micro), static_cast<uint64_t>(rng_id)}) {
+    state += 0x9e3779b97f4a7c15ull + word;
+    state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9ull;
+    state = (state ^ (state >> 27)) * 0x94d049bb133111ebull;
+    state ^= state >> 31;
+  }
+  return state;
+}
+
+}  // namespace heddle::torch_runtime

@@ -1,0 +1,64 @@
+// An executable whose inputs, results and state are at::Tensors: what the Python class and heddle-run drive.
+// Invariant: every tensor that leaves a Session is a copy; nothing outside aliases the arenas.
+
+#ifndef HEDDLE_RUNTIME_TORCH_SESSION_H_
+#define HEDDLE_RUNTIME_TORCH_SESSION_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/exec/executable.h"
+#include "runtime/torch/handlers.h"
+
+namespace heddle::torch_runtime {
+
+using TensorMap = std::map<std::string, at::Tensor>;
+
+// One step of a traced run: its index, "module path (file:line)", and copies of its results.
+struct TracedStep {
+  int64_t index = 0;
+  std::string name;
+  std::string location;
+  std::vector<at::Tensor> results;
+};
+
+class Session {
+ public:
+  // FailedPrecondition if the plan is for another torch or for a device that this process does not have.
+  static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan, uint64_t seed);
+
+  // Copies into / out of the state arena. NotFound names the nearest known entry; InvalidArgument gives both dtypes or shapes.
+  [[nodiscard]] absl::Status SetState(const std::string& kind, const std::string& name, const at::Tensor& tensor);
+  absl::StatusOr<at::Tensor> GetState(const std::string& kind, const std::string& name);
+  void SetScalar(const std::string& name, double value) { executable_->SetScalar(name, value); }
+
+  // Runs a section. Inputs by name, exactly those that the section's steps read; results keyed "loss", "gradient:NAME", "output:NAME", "new_value:NAME".
+  absl::StatusOr<TensorMap> Run(const std::string& section, const TensorMap& inputs);
+  absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section, const TensorMap& inputs);
+
+  const plan::Plan& plan() const { return executable_->plan(); }
+  // JSON: [{kind, names, dtype, shape, trainable, persistent, role}].
+  std::string StateNames() const;
+  // JSON: arenas, lower bounds, workspace, counters.
+  std::string Stats() const;
+  const Counters& counters() const { return shared_->counters; }
+
+ private:
+  Session() = default;
+  absl::Status BindInputs(const std::string& section, const TensorMap& inputs);
+  const at::Tensor& Tensor(uint32_t value) { return shared_->tensors(executable_->plan(), executable_->memory()).at(value); }
+
+  std::unique_ptr<device::Device> device_;
+  std::shared_ptr<Shared> shared_;
+  std::unique_ptr<exec::Executable> executable_;
+};
+
+}  // namespace heddle::torch_runtime
+
+#endif  // HEDDLE_RUNTIME_TORCH_SESSION_H_

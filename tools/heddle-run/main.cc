@@ -1,0 +1,49 @@
+// heddle-run: trains a compiled step without Python.
+
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "tools/heddle-run/options.h"
+#include "tools/heddle-run/train.h"
+
+namespace {
+
+std::atomic<bool> stopRequested{false};
+
+void onInterrupt(int) {
+  // The second Ctrl-C ends at once.
+  stopRequested = true;
+  std::signal(SIGINT, SIG_DFL);
+}
+
+int report(const absl::Status& status, int code, bool json) {
+  const std::string message(status.message());
+  if (json) {
+    const nlohmann::json error = {{"error", {{"exit_code", code}, {"kind", absl::StatusCodeToString(status.code())}, {"message", message}}}};
+    std::fprintf(stderr, "%s\n", error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  } else {
+    std::fprintf(stderr, "heddle-run: error: %s\n", message.c_str());
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  heddle::run::Options options;
+  const absl::Status parsed = heddle::run::parseOptions(std::vector<std::string>(argv + 1, argv + argc), &options);
+  if (!parsed.ok()) return report(parsed, 1, options.jsonErrors);
+  if (options.help) {
+    std::printf("%s", heddle::run::kUsage);
+    return 0;
+  }
+  std::signal(SIGINT, onInterrupt);
+  const heddle::run::Outcome outcome = heddle::run::train(options, stopRequested);
+  if (outcome.status.ok()) return 0;
+  // A full disk is the caller's to fix, whenever it is noticed.
+  const bool input = !outcome.started || outcome.status.code() == absl::StatusCode::kResourceExhausted;
+  return report(outcome.status, input ? 1 : 2, options.jsonErrors);
+}
