@@ -1,4 +1,5 @@
-// Generated definitions of the ATen ops, and nothing else: the longest compile of the dialect stays in this one file.
+// Generated definitions of the ATen ops, and nothing else: the longest compile
+// of the dialect stays in this one file.
 #include "ir/graph/GraphAtenOps.h"
 
 #include "ir/graph/aten_verifiers.h"

@@ -1,4 +1,5 @@
-// The classes of all ATen ops with an ODS definition. Costs seconds to include: prefer interfaces and op_table.h.
+// The classes of all ATen ops with an ODS definition. Costs seconds to include:
+// prefer interfaces and op_table.h.
 #ifndef HEDDLE_IR_GRAPH_GRAPHATENOPS_H_
 #define HEDDLE_IR_GRAPH_GRAPHATENOPS_H_
 

@@ -1,11 +1,14 @@
-// The graph dialect: a captured training step as one flat block of ATen operators. Attributes, interfaces and the ops that are no ATen operators.
-// Invariant: ATen ops are reached by interface or op table row; their classes are in GraphAtenOps.h, which is long to compile.
+// The graph dialect: a captured training step as one flat block of ATen
+// operators. Attributes, interfaces and the ops that are no ATen operators.
+// Invariant: ATen ops are reached by interface or op table row; their classes
+// are in GraphAtenOps.h, which is long to compile.
 #ifndef HEDDLE_IR_GRAPH_GRAPHDIALECT_H_
 #define HEDDLE_IR_GRAPH_GRAPHDIALECT_H_
 
 #include <cstdint>
 #include <optional>
 
+#include "ir/graph/GraphEnums.h.inc"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -13,8 +16,6 @@
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/IR/TensorEncoding.h"
-
-#include "ir/graph/GraphEnums.h.inc"
 
 namespace heddle::graph {
 
@@ -37,7 +38,8 @@ int64_t elementBytes(mlir::Type elementType);
 // Row-major strides of `shape`.
 llvm::SmallVector<int64_t> rowMajorStrides(llvm::ArrayRef<int64_t> shape);
 
-// A type's layout with nothing implied: what #graph.layout holds, or its row-major default.
+// A type's layout with nothing implied: what #graph.layout holds, or its
+// row-major default.
 struct Geometry {
   llvm::SmallVector<int64_t> strides;
   int64_t offset = 0;

@@ -1,5 +1,6 @@
-// Reads an op as an ATen call: ODS ops through their row of the op table, graph.call through its args.
-// Invariant: operands are consumed in schema order; the verifiers have made sure that their number fits.
+// Reads an op as an ATen call: ODS ops through their row of the op table,
+// graph.call through its args. Invariant: operands are consumed in schema
+// order; the verifiers have made sure that their number fits.
 #include "ir/graph/aten_call.h"
 
 #include "ir/graph/GraphOps.h"
@@ -14,20 +15,28 @@ const OpRow* rowOf(Operation* op) {
   return findOpByMlirName(std::string_view(name.data(), name.size()));
 }
 
-bool isTensorKind(ArgKind kind) { return kind == ArgKind::kTensor || kind == ArgKind::kTensorList || kind == ArgKind::kOptionalTensorList; }
+bool isTensorKind(ArgKind kind) {
+  return kind == ArgKind::kTensor || kind == ArgKind::kTensorList ||
+         kind == ArgKind::kOptionalTensorList;
+}
 
 // Number of operands of each tensor argument.
 llvm::SmallVector<int64_t, 8> segments(Operation* op, const OpRow& row) {
   llvm::SmallVector<int64_t, 8> sizes;
   if (row.segmented) {
-    auto attr = llvm::cast<DenseI32ArrayAttr>(op->getAttr("operandSegmentSizes"));
+    auto attr =
+        llvm::cast<DenseI32ArrayAttr>(op->getAttr("operandSegmentSizes"));
     sizes.append(attr.asArrayRef().begin(), attr.asArrayRef().end());
     return sizes;
   }
   int64_t single = 0;
-  for (const ArgRow& arg : llvm::ArrayRef(row.args, row.numArgs)) single += arg.kind == ArgKind::kTensor && !arg.nullable;
+  for (const ArgRow& arg : llvm::ArrayRef(row.args, row.numArgs))
+    single += arg.kind == ArgKind::kTensor && !arg.nullable;
   for (const ArgRow& arg : llvm::ArrayRef(row.args, row.numArgs)) {
-    if (isTensorKind(arg.kind)) sizes.push_back(arg.kind == ArgKind::kTensor && !arg.nullable ? 1 : op->getNumOperands() - single);
+    if (isTensorKind(arg.kind))
+      sizes.push_back(arg.kind == ArgKind::kTensor && !arg.nullable
+                          ? 1
+                          : op->getNumOperands() - single);
   }
   return sizes;
 }
@@ -60,9 +69,11 @@ AtenCall decodeRow(Operation* op, const OpRow& row) {
       llvm::append_range(arg.list, own);
       continue;
     }
-    auto present = llvm::cast<DenseBoolArrayAttr>(op->getAttr((llvm::Twine(schema.name) + "_present").str()));
+    auto present = llvm::cast<DenseBoolArrayAttr>(
+        op->getAttr((llvm::Twine(schema.name) + "_present").str()));
     size_t next = 0;
-    for (bool there : present.asArrayRef()) arg.list.push_back(there && next < own.size() ? own[next++] : Value());
+    for (bool there : present.asArrayRef())
+      arg.list.push_back(there && next < own.size() ? own[next++] : Value());
   }
   return call;
 }
@@ -79,13 +90,17 @@ AtenCall decodeCall(CallOp op) {
       arg.value = op.getInputs()[next++];
     } else if (auto list = llvm::dyn_cast<ArrayAttr>(entry)) {
       arg.kind = AtenArg::Kind::kOperandList;
-      for (Attribute item : list) arg.list.push_back(llvm::isa<OperandMarkerAttr>(item) ? op.getInputs()[next++] : Value());
+      for (Attribute item : list)
+        arg.list.push_back(llvm::isa<OperandMarkerAttr>(item)
+                               ? op.getInputs()[next++]
+                               : Value());
     } else {
       arg.kind = AtenArg::Kind::kConstant;
       arg.constant = entry;
     }
   }
-  if (op.getMutates()) call.mutates.assign(op.getMutates()->begin(), op.getMutates()->end());
+  if (op.getMutates())
+    call.mutates.assign(op.getMutates()->begin(), op.getMutates()->end());
   call.dps = op.getDps();
   return call;
 }

@@ -1,6 +1,9 @@
-// The ODS operators of the graph dialect as plain data, generated from GraphAtenOps.td, for readers that must not link MLIR (capture prints from it).
-// Invariant: a row's `args` are the ATen schema's arguments in schema order; operators without a row are written as `graph.call`.
-// What would break it: editing op_table.inc by hand, or an operator whose .td order differs from its schema's (tests/ir/graph compares both with torch).
+// The ODS operators of the graph dialect as plain data, generated from
+// GraphAtenOps.td, for readers that must not link MLIR (capture prints from
+// it). Invariant: a row's `args` are the ATen schema's arguments in schema
+// order; operators without a row are written as `graph.call`. What would break
+// it: editing op_table.inc by hand, or an operator whose .td order differs from
+// its schema's (tests/ir/graph compares both with torch).
 #ifndef HEDDLE_IR_GRAPH_OP_TABLE_H_
 #define HEDDLE_IR_GRAPH_OP_TABLE_H_
 
@@ -9,11 +12,13 @@
 
 namespace heddle::graph {
 
-// How a schema argument is written. Tensor kinds are operands, the rest are inherent attributes under the argument's name.
+// How a schema argument is written. Tensor kinds are operands, the rest are
+// inherent attributes under the argument's name.
 enum class ArgKind : uint8_t {
   kTensor,
   kTensorList,
-  // Tensor?[]: the present tensors are operands; the attribute `<name>_present = array<i1: ...>` says which list entries they are.
+  // Tensor?[]: the present tensors are operands; the attribute `<name>_present
+  // = array<i1: ...>` says which list entries they are.
   kOptionalTensorList,
   kInt,
   kFloat,
@@ -34,23 +39,27 @@ enum class ArgKind : uint8_t {
 struct ArgRow {
   const char* name;
   ArgKind kind;
-  // The argument may be absent. Besides `Tensor?` this covers the plain `Tensor` arguments for which ATen takes an undefined tensor.
+  // The argument may be absent. Besides `Tensor?` this covers the plain
+  // `Tensor` arguments for which ATen takes an undefined tensor.
   bool nullable;
 };
 
 struct OpRow {
   const char* mlirName;  // "graph.add.Tensor"
-  const char* atenName;  // "aten::add.Tensor"; without a dot for the default overload: "aten::mm"
+  const char* atenName;  // "aten::add.Tensor"; without a dot for the default
+                         // overload: "aten::mm"
   const ArgRow* args;
   int numArgs;
-  // Tensor results, in schema order; results of other types (SymInt) are not written. -1: the schema returns Tensor[], one result per element.
-  // A result that ATen leaves undefined is written with type `none`.
+  // Tensor results, in schema order; results of other types (SymInt) are not
+  // written. -1: the schema returns Tensor[], one result per element. A result
+  // that ATen leaves undefined is written with type `none`.
   int numResults;
   bool isView;
   bool pointwise;
   bool random;
-  // The op carries `operandSegmentSizes`, one i32 per tensor argument (any kind) in schema order: true where more than one of them is optional or a list
-  // (with one, the number of operands tells).
+  // The op carries `operandSegmentSizes`, one i32 per tensor argument (any
+  // kind) in schema order: true where more than one of them is optional or a
+  // list (with one, the number of operands tells).
   bool segmented;
 };
 
@@ -58,7 +67,8 @@ struct OpRow {
 const OpRow* opTableBegin();
 const OpRow* opTableEnd();
 
-// The row of "ns::name.overload", or null where the operator is written as `graph.call`.
+// The row of "ns::name.overload", or null where the operator is written as
+// `graph.call`.
 const OpRow* findOp(std::string_view atenName);
 // The row of "graph.name.overload", or null.
 const OpRow* findOpByMlirName(std::string_view mlirName);

@@ -1,7 +1,9 @@
-// The optim dialect: accumulation over micro-batches, clipping and parameter updates as pure ops on whole tensors.
+// The optim dialect: accumulation over micro-batches, clipping and parameter
+// updates as pure ops on whole tensors.
 #ifndef HEDDLE_IR_OPTIM_OPTIMDIALECT_H_
 #define HEDDLE_IR_OPTIM_OPTIMDIALECT_H_
 
+#include "ir/optim/OptimDialect.h.inc"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -9,8 +11,6 @@
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
-
-#include "ir/optim/OptimDialect.h.inc"
 
 #define GET_OP_CLASSES
 #include "ir/optim/OptimOps.h.inc"

@@ -1,4 +1,5 @@
-// Constructors and registration of the passes over the graph dialect; Passes.td says what each does.
+// Constructors and registration of the passes over the graph dialect; Passes.td
+// says what each does.
 #ifndef HEDDLE_PASSES_GRAPH_PASSES_H_
 #define HEDDLE_PASSES_GRAPH_PASSES_H_
 

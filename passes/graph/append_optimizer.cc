@@ -1,6 +1,9 @@
-// Writes the update phase after a captured backward pass: per gradient one accumulation, one average, one AdamW, plus the global norm where it is asked for.
-// Invariant: state enters as arguments and leaves as results of the same name and kind; the schedule places both on the same bytes.
-// What would break it: a gradient that is not the whole gradient of its parameter (a tied weight returned twice).
+// Writes the update phase after a captured backward pass: per gradient one
+// accumulation, one average, one AdamW, plus the global norm where it is asked
+// for. Invariant: state enters as arguments and leaves as results of the same
+// name and kind; the schedule places both on the same bytes. What would break
+// it: a gradient that is not the whole gradient of its parameter (a tied weight
+// returned twice).
 #include "ir/optim/OptimDialect.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/GlobPattern.h"
@@ -42,8 +45,11 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
  private:
   void runOnOperation() override {
     StepOp step = getOperation();
-    // A textual pipeline strips the braces around an option's value, which here are JSON's own.
-    std::string json = llvm::StringRef(config).ltrim().starts_with("{") ? config.getValue() : "{" + config + "}";
+    // A textual pipeline strips the braces around an option's value, which here
+    // are JSON's own.
+    std::string json = llvm::StringRef(config).ltrim().starts_with("{")
+                           ? config.getValue()
+                           : "{" + config + "}";
     llvm::Expected<OptimizerConfig> parsed = parseOptimizerConfig(json);
     if (!parsed) {
       step.emitError(llvm::toString(parsed.takeError()));
@@ -72,13 +78,18 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
   LogicalResult collect(StepOp step, llvm::SmallVectorImpl<Update>& updates) {
     argRoles.assign(step.getArgRoles().begin(), step.getArgRoles().end());
     llvm::StringMap<Value> gradients;
-    for (auto [role, value] : llvm::zip(step.getResultRoles(), step.getBody().front().getTerminator()->getOperands())) {
+    for (auto [role, value] :
+         llvm::zip(step.getResultRoles(),
+                   step.getBody().front().getTerminator()->getOperands())) {
       auto gradient = llvm::dyn_cast<GradientAttr>(role);
-      if (gradient && !gradients.try_emplace(gradient.getName().getValue(), value).second) {
-        return step.emitError("returns two gradients of ") << gradient.getName();
+      if (gradient &&
+          !gradients.try_emplace(gradient.getName().getValue(), value).second) {
+        return step.emitError("returns two gradients of ")
+               << gradient.getName();
       }
     }
-    for (auto [role, argument] : llvm::zip(step.getArgRoles(), step.getBody().front().getArguments())) {
+    for (auto [role, argument] :
+         llvm::zip(step.getArgRoles(), step.getBody().front().getArguments())) {
       auto param = llvm::dyn_cast<ParamAttr>(role);
       if (!param || !param.getTrainable().getValue()) continue;
       Value gradient;
@@ -87,38 +98,57 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
         if (found != gradients.end()) gradient = found->second;
       }
       if (!gradient) {
-        step.emitRemark("left alone: ") << param.getName() << " has no gradient";
+        step.emitRemark("left alone: ")
+            << param.getName() << " has no gradient";
         continue;
       }
       auto type = llvm::cast<RankedTensorType>(argument.getType());
-      if (!llvm::isa<FloatType>(type.getElementType())) return step.emitError("cannot update ") << param.getName() << " of type " << type << ": AdamW updates floating parameters";
-      if (type.getShape() != llvm::cast<RankedTensorType>(gradient.getType()).getShape()) {
-        return step.emitError("cannot update ") << param.getName() << " of type " << type << " with a gradient of type " << gradient.getType();
+      if (!llvm::isa<FloatType>(type.getElementType()))
+        return step.emitError("cannot update ")
+               << param.getName() << " of type " << type
+               << ": AdamW updates floating parameters";
+      if (type.getShape() !=
+          llvm::cast<RankedTensorType>(gradient.getType()).getShape()) {
+        return step.emitError("cannot update ")
+               << param.getName() << " of type " << type
+               << " with a gradient of type " << gradient.getType();
       }
       FailureOr<unsigned> group = groupOf(step, param);
       if (failed(group)) return failure();
       updates.push_back({param, argument, gradient, *group, {}, {}});
     }
-    if (updates.empty()) return step.emitError("has no trainable parameter with a gradient, so there is nothing to optimize");
+    if (updates.empty())
+      return step.emitError(
+          "has no trainable parameter with a gradient, so there is nothing to "
+          "optimize");
     return success();
   }
 
   FailureOr<unsigned> groupOf(StepOp step, ParamAttr param) {
     for (auto [i, group] : llvm::enumerate(options.groups)) {
       for (const std::string& text : group.params) {
-        llvm::Expected<llvm::GlobPattern> glob = llvm::GlobPattern::create(text);
-        if (!glob) return step.emitError("param group ") << i << " has the malformed glob \"" << text << "\": " << llvm::toString(glob.takeError()), failure();
+        llvm::Expected<llvm::GlobPattern> glob =
+            llvm::GlobPattern::create(text);
+        if (!glob)
+          return step.emitError("param group ")
+                     << i << " has the malformed glob \"" << text
+                     << "\": " << llvm::toString(glob.takeError()),
+                 failure();
         for (Attribute name : param.getNames()) {
-          if (glob->match(llvm::cast<StringAttr>(name).getValue())) return static_cast<unsigned>(i);
+          if (glob->match(llvm::cast<StringAttr>(name).getValue()))
+            return static_cast<unsigned>(i);
         }
       }
     }
-    return step.emitError("no param group takes ") << param.getName() << "; add one with \"params\": [\"*\"]", failure();
+    return step.emitError("no param group takes ")
+               << param.getName() << "; add one with \"params\": [\"*\"]",
+           failure();
   }
 
   void dropGradients(StepOp step) {
     llvm::SmallVector<Value> kept;
-    for (auto [role, value] : llvm::zip(step.getResultRoles(), returned->getOperands())) {
+    for (auto [role, value] :
+         llvm::zip(step.getResultRoles(), returned->getOperands())) {
       if (llvm::isa<GradientAttr>(role)) continue;
       resultRoles.push_back(role);
       kept.push_back(value);
@@ -126,12 +156,18 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     returned->setOperands(kept);
   }
 
-  void setPhase(Operation* op, Phase phase) { op->setDiscardableAttr(GraphDialect::kPhaseAttr, PhaseAttr::get(op->getContext(), phase)); }
+  void setPhase(Operation* op, Phase phase) {
+    op->setDiscardableAttr(GraphDialect::kPhaseAttr,
+                           PhaseAttr::get(op->getContext(), phase));
+  }
 
   Value addState(const Update& update, llvm::StringRef kind, Type elementType) {
-    auto role = StateAttr::get(elementType.getContext(), update.role.getName(), StringAttr::get(elementType.getContext(), kind));
+    auto role = StateAttr::get(elementType.getContext(), update.role.getName(),
+                               StringAttr::get(elementType.getContext(), kind));
     argRoles.push_back(role);
-    auto type = RankedTensorType::get(llvm::cast<RankedTensorType>(update.param.getType()).getShape(), elementType);
+    auto type = RankedTensorType::get(
+        llvm::cast<RankedTensorType>(update.param.getType()).getShape(),
+        elementType);
     return update.param.getOwner()->addArgument(type, update.param.getLoc());
   }
 
@@ -141,71 +177,108 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
   }
 
   Type typeFor(const std::string& name, const Update& update) {
-    return dtypeOf(name, llvm::cast<RankedTensorType>(update.param.getType()).getElementType(), update.param.getContext());
+    return dtypeOf(
+        name,
+        llvm::cast<RankedTensorType>(update.param.getType()).getElementType(),
+        update.param.getContext());
   }
 
   void accumulate(Update& update, llvm::StringRef divisor, OpBuilder& builder) {
     Location loc = update.gradient.getLoc();
-    Value state = addState(update, "accumulator", typeFor(options.accumulateDtype, update));
-    auto sum = builder.create<optim::AccumulateOp>(loc, state.getType(), state, update.gradient);
+    Value state = addState(update, "accumulator",
+                           typeFor(options.accumulateDtype, update));
+    auto sum = builder.create<optim::AccumulateOp>(loc, state.getType(), state,
+                                                   update.gradient);
     setPhase(sum, Phase::Backward);
     update.accumulated = sum;
-    giveBack(NewStateAttr::get(builder.getContext(), update.role.getName(), builder.getStringAttr("accumulator")), sum);
-    auto average = builder.create<optim::AverageOp>(loc, state.getType(), sum, builder.getStringAttr(divisor));
+    giveBack(NewStateAttr::get(builder.getContext(), update.role.getName(),
+                               builder.getStringAttr("accumulator")),
+             sum);
+    auto average = builder.create<optim::AverageOp>(
+        loc, state.getType(), sum, builder.getStringAttr(divisor));
     setPhase(average, Phase::Update);
     update.averaged = average;
   }
 
-  // All accumulations stand before the first op of the update, which limitNorm and apply write.
-  void limitNorm(llvm::ArrayRef<Update> updates, OpBuilder& builder, Value& factor, Value& finite) {
+  // All accumulations stand before the first op of the update, which limitNorm
+  // and apply write.
+  void limitNorm(llvm::ArrayRef<Update> updates, OpBuilder& builder,
+                 Value& factor, Value& finite) {
     if (!options.clip && !options.skipNonfinite) return;
     Location loc = returned->getLoc();
     bool isDouble = false;
     llvm::SmallVector<Value> gradients;
     for (const Update& update : updates) {
       gradients.push_back(update.averaged);
-      isDouble |= llvm::cast<RankedTensorType>(update.averaged.getType()).getElementType().isF64();
+      isDouble |= llvm::cast<RankedTensorType>(update.averaged.getType())
+                      .getElementType()
+                      .isF64();
     }
-    auto scalar = RankedTensorType::get({}, isDouble ? builder.getF64Type() : builder.getF32Type());
+    auto scalar = RankedTensorType::get(
+        {}, isDouble ? builder.getF64Type() : builder.getF32Type());
     auto norm = builder.create<optim::GradNormOp>(loc, scalar, gradients);
     setPhase(norm, Phase::Update);
     if (options.clip) {
-      auto clip = builder.create<optim::ClipFactorOp>(loc, scalar, norm, builder.getF64FloatAttr(*options.clip));
+      auto clip = builder.create<optim::ClipFactorOp>(
+          loc, scalar, norm, builder.getF64FloatAttr(*options.clip));
       setPhase(clip, Phase::Update);
       factor = clip;
     }
     if (options.skipNonfinite) {
-      auto predicate = builder.create<optim::FiniteOp>(loc, RankedTensorType::get({}, builder.getI1Type()), norm);
+      auto predicate = builder.create<optim::FiniteOp>(
+          loc, RankedTensorType::get({}, builder.getI1Type()), norm);
       setPhase(predicate, Phase::Update);
       finite = predicate;
     }
-    giveBack(OutputAttr::get(builder.getContext(), builder.getStringAttr("grad_norm")), norm);
+    giveBack(OutputAttr::get(builder.getContext(),
+                             builder.getStringAttr("grad_norm")),
+             norm);
   }
 
-  void apply(const Update& update, Value factor, Value finite, OpBuilder& builder) {
+  void apply(const Update& update, Value factor, Value finite,
+             OpBuilder& builder) {
     const ParamGroup& group = options.groups[update.group];
     auto paramType = llvm::cast<RankedTensorType>(update.param.getType());
     Type masterElement = typeFor(options.masterDtype, update);
     bool hasMaster = masterElement != paramType.getElementType();
-    Value master = hasMaster ? addState(update, "master", masterElement) : Value(update.param);
-    Value average = addState(update, "exp_avg", typeFor(options.stateDtype, update));
-    Value square = addState(update, "exp_avg_sq", typeFor(options.stateDtype, update));
+    Value master = hasMaster ? addState(update, "master", masterElement)
+                             : Value(update.param);
+    Value average =
+        addState(update, "exp_avg", typeFor(options.stateDtype, update));
+    Value square =
+        addState(update, "exp_avg_sq", typeFor(options.stateDtype, update));
     auto real = [&](double value) { return builder.getF64FloatAttr(value); };
-    auto adamw = builder.create<optim::AdamWOp>(update.param.getLoc(), TypeRange{master.getType(), average.getType(), square.getType()}, master, update.averaged, average,
-                                                square, factor, finite, real(group.beta1), real(group.beta2), real(group.eps), real(group.weightDecay), real(group.lrScale),
-                                                builder.getI64IntegerAttr(update.group));
+    auto adamw = builder.create<optim::AdamWOp>(
+        update.param.getLoc(),
+        TypeRange{master.getType(), average.getType(), square.getType()},
+        master, update.averaged, average, square, factor, finite,
+        real(group.beta1), real(group.beta2), real(group.eps),
+        real(group.weightDecay), real(group.lrScale),
+        builder.getI64IntegerAttr(update.group));
     setPhase(adamw, Phase::Update);
     StringAttr name = update.role.getName();
     Value fresh = adamw.getNewParam();
     if (hasMaster) {
-      giveBack(NewStateAttr::get(name.getContext(), name, builder.getStringAttr("master")), fresh);
-      fresh = createAten(builder, update.param.getLoc(), "graph._to_copy", paramType, fresh,
-                         {builder.getNamedAttr("dtype", TypeAttr::get(paramType.getElementType())), builder.getNamedAttr("non_blocking", builder.getBoolAttr(false))}, adamw)
-                  ->getResult(0);
+      giveBack(NewStateAttr::get(name.getContext(), name,
+                                 builder.getStringAttr("master")),
+               fresh);
+      fresh =
+          createAten(builder, update.param.getLoc(), "graph._to_copy",
+                     paramType, fresh,
+                     {builder.getNamedAttr(
+                          "dtype", TypeAttr::get(paramType.getElementType())),
+                      builder.getNamedAttr("non_blocking",
+                                           builder.getBoolAttr(false))},
+                     adamw)
+              ->getResult(0);
     }
     giveBack(NewValueAttr::get(name.getContext(), name), fresh);
-    giveBack(NewStateAttr::get(name.getContext(), name, builder.getStringAttr("exp_avg")), adamw.getNewExpAvg());
-    giveBack(NewStateAttr::get(name.getContext(), name, builder.getStringAttr("exp_avg_sq")), adamw.getNewExpAvgSq());
+    giveBack(NewStateAttr::get(name.getContext(), name,
+                               builder.getStringAttr("exp_avg")),
+             adamw.getNewExpAvg());
+    giveBack(NewStateAttr::get(name.getContext(), name,
+                               builder.getStringAttr("exp_avg_sq")),
+             adamw.getNewExpAvgSq());
   }
 
   OptimizerConfig options;

@@ -1,4 +1,5 @@
-// What RMSNorm, rotary embedding, SwiGLU and cross entropy look like in a captured step.
+// What RMSNorm, rotary embedding, SwiGLU and cross entropy look like in a
+// captured step.
 #ifndef HEDDLE_PASSES_GRAPH_COMPOSITE_PATTERNS_H_
 #define HEDDLE_PASSES_GRAPH_COMPOSITE_PATTERNS_H_
 
@@ -15,11 +16,14 @@ struct Composite {
   mlir::Operation* anchor = nullptr;
 };
 
-// The forward functions of a step, recomputed ones included, in program order. No op is in two of them.
+// The forward functions of a step, recomputed ones included, in program order.
+// No op is in two of them.
 std::vector<Composite> findForwardComposites(mlir::Block& body);
 
-// The backward functions of `forward`, each at its forward function's index; empty `ops` where there is none.
-std::vector<Composite> findBackwardComposites(mlir::Block& body, llvm::ArrayRef<Composite> forward);
+// The backward functions of `forward`, each at its forward function's index;
+// empty `ops` where there is none.
+std::vector<Composite> findBackwardComposites(
+    mlir::Block& body, llvm::ArrayRef<Composite> forward);
 
 }  // namespace heddle::graph
 

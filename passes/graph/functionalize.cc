@@ -1,6 +1,9 @@
-// Turns handles into values: every write makes a new value of the storage it went to, and whatever looks into that storage afterwards looks into the new value.
-// Invariant: `current` of a storage has the type of the value that made the storage, so a view op can be repeated on it unchanged.
-// What would break it: an op that aliases its operand and is neither ViewLike nor a graph.call with `mutates`.
+// Turns handles into values: every write makes a new value of the storage it
+// went to, and whatever looks into that storage afterwards looks into the new
+// value. Invariant: `current` of a storage has the type of the value that made
+// the storage, so a view op can be repeated on it unchanged. What would break
+// it: an op that aliases its operand and is neither ViewLike nor a graph.call
+// with `mutates`.
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
 #include "llvm/ADT/DenseMap.h"
@@ -34,7 +37,8 @@ struct Shown {
 
 class Handles {
  public:
-  // The storage that a handle speaks of; a handle met for the first time has one of its own.
+  // The storage that a handle speaks of; a handle met for the first time has
+  // one of its own.
   unsigned storageOf(Value handle) {
     auto [it, inserted] = storageIndex.try_emplace(handle, storages.size());
     if (inserted) storages.push_back({handle, handle});
@@ -54,9 +58,12 @@ class Handles {
     shown[result] = {storages[storage].version, result};
   }
 
-  void recordSame(Value result, Value handle) { sameHandle[result] = canonical(handle); }
+  void recordSame(Value result, Value handle) {
+    sameHandle[result] = canonical(handle);
+  }
 
-  // The value behind a handle now; takes views again where a write has made them stale.
+  // The value behind a handle now; takes views again where a write has made
+  // them stale.
   Value current(Value handle, OpBuilder& builder) {
     handle = canonical(handle);
     Storage& storage = storages[storageOf(handle)];
@@ -75,32 +82,43 @@ class Handles {
     for (Value at : llvm::reverse(stale)) {
       Operation* again = builder.clone(*views[at].op);
       again->setOperand(0, value);
-      for (auto [old, result] : llvm::zip(views[at].op->getResults(), again->getResults())) shown[old] = {storage.version, result};
+      for (auto [old, result] :
+           llvm::zip(views[at].op->getResults(), again->getResults()))
+        shown[old] = {storage.version, result};
       value = shown[at].value;
     }
     return value;
   }
 
   // `handle` now holds `value`, of the handle's shape and element type.
-  LogicalResult write(Operation* writer, Value handle, Value value, OpBuilder& builder) {
+  LogicalResult write(Operation* writer, Value handle, Value value,
+                      OpBuilder& builder) {
     handle = canonical(handle);
     Storage& storage = storages[storageOf(handle)];
     auto made = llvm::cast<RankedTensorType>(storage.made.getType());
     if (handle.getType() == made && value.getType() == made) {
       storage.current = value;
     } else if (handle.getType() == made && !made.getEncoding()) {
-      storage.current = createAten(builder, writer->getLoc(), "graph.clone", made, value,
-                                   builder.getNamedAttr("memory_format", builder.getStringAttr("contiguous")), writer)
-                            ->getResult(0);
+      storage.current =
+          createAten(builder, writer->getLoc(), "graph.clone", made, value,
+                     builder.getNamedAttr("memory_format",
+                                          builder.getStringAttr("contiguous")),
+                     writer)
+              ->getResult(0);
     } else {
       auto type = llvm::cast<RankedTensorType>(handle.getType());
       if (!ownsEverything(made) && reachesAnywhere(handle, storage.made)) {
-        return writer->emitOpError("writes through ") << type << ", a view that may reach beyond its base " << made << "; write to the base instead";
+        return writer->emitOpError("writes through ")
+               << type << ", a view that may reach beyond its base " << made
+               << "; write to the base instead";
       }
       Geometry at = geometryOf(type);
-      auto layout = LayoutAttr::get(builder.getContext(), at.strides, at.offset, at.storageBytes);
-      auto update = builder.create<ViewUpdateOp>(writer->getLoc(), made, storage.current, value, layout);
-      for (NamedAttribute attribute : writer->getDiscardableAttrs()) update->setDiscardableAttr(attribute.getName(), attribute.getValue());
+      auto layout = LayoutAttr::get(builder.getContext(), at.strides, at.offset,
+                                    at.storageBytes);
+      auto update = builder.create<ViewUpdateOp>(
+          writer->getLoc(), made, storage.current, value, layout);
+      for (NamedAttribute attribute : writer->getDiscardableAttrs())
+        update->setDiscardableAttr(attribute.getName(), attribute.getValue());
       update->removeDiscardableAttr(GraphDialect::kRngIdAttr);
       storage.current = update;
     }
@@ -108,11 +126,14 @@ class Handles {
     return success();
   }
 
-  Value madeBy(Value handle) { return storages[storageOf(canonical(handle))].made; }
+  Value madeBy(Value handle) {
+    return storages[storageOf(canonical(handle))].made;
+  }
 
  private:
   static bool ownsEverything(RankedTensorType type) {
-    return geometryOf(type).storageBytes == type.getNumElements() * elementBytes(type.getElementType());
+    return geometryOf(type).storageBytes ==
+           type.getNumElements() * elementBytes(type.getElementType());
   }
 
   bool reachesAnywhere(Value handle, Value made) {
@@ -138,7 +159,8 @@ class Rewrite {
   LogicalResult run() {
     for (Operation& op : llvm::make_early_inc_range(step.getBody().front())) {
       auto call = llvm::dyn_cast<CallOp>(op);
-      bool writes = call && call.getMutates() && !call.getDps() && !call.getMutates()->empty();
+      bool writes = call && call.getMutates() && !call.getDps() &&
+                    !call.getMutates()->empty();
       if (writes) {
         if (failed(rewriteWrite(call))) return failure();
       } else {
@@ -155,9 +177,11 @@ class Rewrite {
     OpBuilder builder(&op);
     bool isView = llvm::isa<ViewLike>(op);
     Value source = isView ? op.getOperand(0) : Value();
-    for (OpOperand& operand : op.getOpOperands()) operand.set(handles.current(operand.get(), builder));
+    for (OpOperand& operand : op.getOpOperands())
+      operand.set(handles.current(operand.get(), builder));
     if (!isView) return;
-    for (Value result : op.getResults()) handles.recordView(result, source, &op);
+    for (Value result : op.getResults())
+      handles.recordView(result, source, &op);
   }
 
   LogicalResult rewriteWrite(CallOp call) {
@@ -167,17 +191,21 @@ class Rewrite {
     for (int64_t i : mutates) {
       if (failed(mayWrite(call, before[i]))) return failure();
     }
-    for (OpOperand& operand : call->getOpOperands()) operand.set(handles.current(operand.get(), builder));
+    for (OpOperand& operand : call->getOpOperands())
+      operand.set(handles.current(operand.get(), builder));
     llvm::SmallVector<Value> fresh;
-    FailureOr<llvm::SmallVector<Value>> values = functionalForm(call, builder, fresh);
+    FailureOr<llvm::SmallVector<Value>> values =
+        functionalForm(call, builder, fresh);
     if (failed(values)) return failure();
     for (auto [i, value] : llvm::zip(mutates, *values)) {
-      if (failed(handles.write(call, before[i], value, builder))) return failure();
+      if (failed(handles.write(call, before[i], value, builder)))
+        return failure();
     }
     if (call.getFreshResults()) {
       call->replaceAllUsesWith(fresh);
     } else {
-      for (auto [i, result] : llvm::zip(mutates, call.getResults())) handles.recordSame(result, before[i]);
+      for (auto [i, result] : llvm::zip(mutates, call.getResults()))
+        handles.recordSame(result, before[i]);
     }
     // Its results stay as keys of the maps until every op has been rewritten.
     replaced.push_back(call);
@@ -190,7 +218,10 @@ class Rewrite {
     Attribute role = step.getArgRoles()[argument.getArgNumber()];
     if (llvm::isa<BufferAttr>(role)) written.insert(argument);
     if (llvm::isa<BufferAttr, ConstantAttr, StateAttr>(role)) return success();
-    return call.emitOpError("writes to ") << role << "; the step may only write buffers and tensors that it made: copy the tensor first";
+    return call.emitOpError("writes to ")
+           << role
+           << "; the step may only write buffers and tensors that it made: "
+              "copy the tensor first";
   }
 
   void returnWrittenBuffers() {
@@ -199,9 +230,11 @@ class Rewrite {
     OpBuilder builder(ret);
     for (BlockArgument argument : step.getBody().front().getArguments()) {
       if (!written.contains(argument)) continue;
-      auto buffer = llvm::cast<BufferAttr>(step.getArgRoles()[argument.getArgNumber()]);
+      auto buffer =
+          llvm::cast<BufferAttr>(step.getArgRoles()[argument.getArgNumber()]);
       roles.push_back(NewValueAttr::get(step.getContext(), buffer.getName()));
-      ret->insertOperands(ret->getNumOperands(), handles.current(argument, builder));
+      ret->insertOperands(ret->getNumOperands(),
+                          handles.current(argument, builder));
     }
     step.setResultRolesAttr(builder.getArrayAttr(roles));
   }

@@ -6,9 +6,12 @@
 
 namespace heddle::graph {
 
-// Prepares the loss for `average`, "tokens", "batches", or empty for tokens where the loss allows it, and notes the choice as the step's `loss_average`. With tokens the
-// loss result becomes the sum over the micro-batch's labels. Returns the divisor of the gradients: label_count or micro_batches.
-mlir::FailureOr<llvm::StringRef> averageLoss(StepOp step, llvm::StringRef average);
+// Prepares the loss for `average`, "tokens", "batches", or empty for tokens
+// where the loss allows it, and notes the choice as the step's `loss_average`.
+// With tokens the loss result becomes the sum over the micro-batch's labels.
+// Returns the divisor of the gradients: label_count or micro_batches.
+mlir::FailureOr<llvm::StringRef> averageLoss(StepOp step,
+                                             llvm::StringRef average);
 
 }  // namespace heddle::graph
 

@@ -1,4 +1,5 @@
-// Reads the optimizer's JSON. Invariant: every key of the object is known; a misspelt one is an error that names the nearest, never a default.
+// Reads the optimizer's JSON. Invariant: every key of the object is known; a
+// misspelt one is an error that names the nearest, never a default.
 #include "passes/graph/optimizer_config.h"
 
 #include <cmath>
@@ -13,23 +14,38 @@ namespace {
 
 template <typename... Args>
 llvm::Error bad(const char* format, Args&&... args) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), llvm::formatv(format, std::forward<Args>(args)...).str());
+  return llvm::createStringError(
+      llvm::inconvertibleErrorCode(),
+      llvm::formatv(format, std::forward<Args>(args)...).str());
 }
 
-constexpr llvm::StringLiteral kGroupKeys[] = {"betas", "eps", "weight_decay", "lr_scale"};
-constexpr llvm::StringLiteral kTopKeys[] = {"groups", "clip", "skip_nonfinite", "loss_average", "accumulate_dtype", "master_dtype", "state_dtype"};
+constexpr llvm::StringLiteral kGroupKeys[] = {"betas", "eps", "weight_decay",
+                                              "lr_scale"};
+constexpr llvm::StringLiteral kTopKeys[] = {
+    "groups",           "clip",         "skip_nonfinite", "loss_average",
+    "accumulate_dtype", "master_dtype", "state_dtype"};
 constexpr llvm::StringLiteral kDtypes[] = {"fp64", "fp32", "bf16", "fp16"};
 
-llvm::Error unknownKey(llvm::StringRef key, std::vector<llvm::StringRef> known) {
-  llvm::StringRef nearest = *llvm::min_element(known, [&](llvm::StringRef a, llvm::StringRef b) { return key.edit_distance(a) < key.edit_distance(b); });
-  return bad("optimizer configuration has the unknown key \"{0}\"; did you mean \"{1}\"?", key, nearest);
+llvm::Error unknownKey(llvm::StringRef key,
+                       std::vector<llvm::StringRef> known) {
+  llvm::StringRef nearest =
+      *llvm::min_element(known, [&](llvm::StringRef a, llvm::StringRef b) {
+        return key.edit_distance(a) < key.edit_distance(b);
+      });
+  return bad(
+      "optimizer configuration has the unknown key \"{0}\"; did you mean "
+      "\"{1}\"?",
+      key, nearest);
 }
 
-llvm::Error readNumber(const llvm::json::Object& object, llvm::StringRef key, double& to) {
+llvm::Error readNumber(const llvm::json::Object& object, llvm::StringRef key,
+                       double& to) {
   const llvm::json::Value* value = object.get(key);
   if (!value) return llvm::Error::success();
   std::optional<double> number = value->getAsNumber();
-  if (!number || !std::isfinite(*number) || *number < 0) return bad("optimizer configuration: \"{0}\" is not a number of at least 0", key);
+  if (!number || !std::isfinite(*number) || *number < 0)
+    return bad("optimizer configuration: \"{0}\" is not a number of at least 0",
+               key);
   to = *number;
   return llvm::Error::success();
 }
@@ -37,43 +53,63 @@ llvm::Error readNumber(const llvm::json::Object& object, llvm::StringRef key, do
 llvm::Error readGroup(const llvm::json::Object& object, ParamGroup& group) {
   if (const llvm::json::Value* betas = object.get("betas")) {
     const llvm::json::Array* pair = betas->getAsArray();
-    std::optional<double> first = pair && pair->size() == 2 ? (*pair)[0].getAsNumber() : std::nullopt;
-    std::optional<double> second = first ? (*pair)[1].getAsNumber() : std::nullopt;
-    if (!second || !(*first >= 0 && *first < 1 && *second >= 0 && *second < 1)) return bad("optimizer configuration: \"betas\" is not a pair of numbers in [0, 1)");
+    std::optional<double> first =
+        pair && pair->size() == 2 ? (*pair)[0].getAsNumber() : std::nullopt;
+    std::optional<double> second =
+        first ? (*pair)[1].getAsNumber() : std::nullopt;
+    if (!second || !(*first >= 0 && *first < 1 && *second >= 0 && *second < 1))
+      return bad(
+          "optimizer configuration: \"betas\" is not a pair of numbers in [0, "
+          "1)");
     group.beta1 = *first;
     group.beta2 = *second;
   }
   if (llvm::Error error = readNumber(object, "eps", group.eps)) return error;
-  if (llvm::Error error = readNumber(object, "weight_decay", group.weightDecay)) return error;
+  if (llvm::Error error = readNumber(object, "weight_decay", group.weightDecay))
+    return error;
   return readNumber(object, "lr_scale", group.lrScale);
 }
 
-llvm::Error readChoice(const llvm::json::Object& object, llvm::StringRef key, llvm::ArrayRef<llvm::StringLiteral> choices, std::string& to) {
+llvm::Error readChoice(const llvm::json::Object& object, llvm::StringRef key,
+                       llvm::ArrayRef<llvm::StringLiteral> choices,
+                       std::string& to) {
   const llvm::json::Value* value = object.get(key);
-  if (!value || value->kind() == llvm::json::Value::Null) return llvm::Error::success();
+  if (!value || value->kind() == llvm::json::Value::Null)
+    return llvm::Error::success();
   std::optional<llvm::StringRef> text = value->getAsString();
-  if (!text || !llvm::is_contained(choices, *text)) return bad("optimizer configuration: \"{0}\" is not one of {1}", key, llvm::join(choices, ", "));
+  if (!text || !llvm::is_contained(choices, *text))
+    return bad("optimizer configuration: \"{0}\" is not one of {1}", key,
+               llvm::join(choices, ", "));
   to = text->str();
   return llvm::Error::success();
 }
 
-llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config, const ParamGroup& defaults) {
+llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config,
+                       const ParamGroup& defaults) {
   const llvm::json::Array* groups = value.getAsArray();
-  if (!groups || groups->empty()) return bad("optimizer configuration: \"groups\" is not a list of groups");
+  if (!groups || groups->empty())
+    return bad("optimizer configuration: \"groups\" is not a list of groups");
   for (const llvm::json::Value& entry : *groups) {
     const llvm::json::Object* object = entry.getAsObject();
-    const llvm::json::Array* params = object ? object->getArray("params") : nullptr;
-    if (!params) return bad("optimizer configuration: a group has no list \"params\"");
+    const llvm::json::Array* params =
+        object ? object->getArray("params") : nullptr;
+    if (!params)
+      return bad("optimizer configuration: a group has no list \"params\"");
     ParamGroup& group = config.groups.emplace_back(defaults);
     for (const llvm::json::Value& name : *params) {
       std::optional<llvm::StringRef> text = name.getAsString();
-      if (!text) return bad("optimizer configuration: \"params\" holds something that is not a name or glob");
+      if (!text)
+        return bad(
+            "optimizer configuration: \"params\" holds something that is not a "
+            "name or glob");
       group.params.push_back(text->str());
     }
     for (const auto& [key, unused] : *object) {
-      std::vector<llvm::StringRef> known(std::begin(kGroupKeys), std::end(kGroupKeys));
+      std::vector<llvm::StringRef> known(std::begin(kGroupKeys),
+                                         std::end(kGroupKeys));
       known.push_back("params");
-      if (!llvm::is_contained(known, llvm::StringRef(key))) return unknownKey(key, known);
+      if (!llvm::is_contained(known, llvm::StringRef(key)))
+        return unknownKey(key, known);
     }
     if (llvm::Error error = readGroup(*object, group)) return error;
   }
@@ -84,38 +120,58 @@ llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config, 
 
 llvm::Expected<OptimizerConfig> parseOptimizerConfig(llvm::StringRef json) {
   llvm::Expected<llvm::json::Value> parsed = llvm::json::parse(json);
-  if (!parsed) return bad("optimizer configuration is not JSON: {0}", llvm::toString(parsed.takeError()));
+  if (!parsed)
+    return bad("optimizer configuration is not JSON: {0}",
+               llvm::toString(parsed.takeError()));
   const llvm::json::Object* object = parsed->getAsObject();
   if (!object) return bad("optimizer configuration is not a JSON object");
   for (const auto& [key, unused] : *object) {
-    std::vector<llvm::StringRef> known(std::begin(kTopKeys), std::end(kTopKeys));
+    std::vector<llvm::StringRef> known(std::begin(kTopKeys),
+                                       std::end(kTopKeys));
     known.insert(known.end(), std::begin(kGroupKeys), std::end(kGroupKeys));
-    if (!llvm::is_contained(known, llvm::StringRef(key))) return unknownKey(key, known);
+    if (!llvm::is_contained(known, llvm::StringRef(key)))
+      return unknownKey(key, known);
   }
 
   OptimizerConfig config;
   ParamGroup defaults;
   if (llvm::Error error = readGroup(*object, defaults)) return std::move(error);
   if (const llvm::json::Value* groups = object->get("groups")) {
-    if (llvm::Error error = readGroups(*groups, config, defaults)) return std::move(error);
+    if (llvm::Error error = readGroups(*groups, config, defaults))
+      return std::move(error);
   } else {
     config.groups.push_back(defaults);
     config.groups.back().params = {"*"};
   }
-  if (const llvm::json::Value* clip = object->get("clip"); clip && clip->kind() != llvm::json::Value::Null) {
+  if (const llvm::json::Value* clip = object->get("clip");
+      clip && clip->kind() != llvm::json::Value::Null) {
     config.clip = 0;
-    if (llvm::Error error = readNumber(*object, "clip", *config.clip)) return std::move(error);
-    if (*config.clip == 0) return bad("optimizer configuration: \"clip\" is 0; leave it out to switch clipping off");
+    if (llvm::Error error = readNumber(*object, "clip", *config.clip))
+      return std::move(error);
+    if (*config.clip == 0)
+      return bad(
+          "optimizer configuration: \"clip\" is 0; leave it out to switch "
+          "clipping off");
   }
   if (const llvm::json::Value* skip = object->get("skip_nonfinite")) {
-    if (!skip->getAsBoolean()) return bad("optimizer configuration: \"skip_nonfinite\" is not true or false");
+    if (!skip->getAsBoolean())
+      return bad(
+          "optimizer configuration: \"skip_nonfinite\" is not true or false");
     config.skipNonfinite = *skip->getAsBoolean();
   }
   constexpr llvm::StringLiteral kAverages[] = {"tokens", "batches"};
-  if (llvm::Error error = readChoice(*object, "loss_average", kAverages, config.lossAverage)) return std::move(error);
-  if (llvm::Error error = readChoice(*object, "accumulate_dtype", kDtypes, config.accumulateDtype)) return std::move(error);
-  if (llvm::Error error = readChoice(*object, "master_dtype", kDtypes, config.masterDtype)) return std::move(error);
-  if (llvm::Error error = readChoice(*object, "state_dtype", kDtypes, config.stateDtype)) return std::move(error);
+  if (llvm::Error error =
+          readChoice(*object, "loss_average", kAverages, config.lossAverage))
+    return std::move(error);
+  if (llvm::Error error = readChoice(*object, "accumulate_dtype", kDtypes,
+                                     config.accumulateDtype))
+    return std::move(error);
+  if (llvm::Error error =
+          readChoice(*object, "master_dtype", kDtypes, config.masterDtype))
+    return std::move(error);
+  if (llvm::Error error =
+          readChoice(*object, "state_dtype", kDtypes, config.stateDtype))
+    return std::move(error);
   return config;
 }
 

@@ -1,4 +1,5 @@
-// The optimizer's configuration as graph-append-optimizer takes it. Invariant: a parsed configuration has every value set and in range.
+// The optimizer's configuration as graph-append-optimizer takes it. Invariant:
+// a parsed configuration has every value set and in range.
 #ifndef HEDDLE_PASSES_GRAPH_OPTIMIZER_CONFIG_H_
 #define HEDDLE_PASSES_GRAPH_OPTIMIZER_CONFIG_H_
 

@@ -1,4 +1,5 @@
-// Constructors and registration of the verify passes; Passes.td lists their rules.
+// Constructors and registration of the verify passes; Passes.td lists their
+// rules.
 #ifndef HEDDLE_PASSES_VERIFY_PASSES_H_
 #define HEDDLE_PASSES_VERIFY_PASSES_H_
 

@@ -1,5 +1,6 @@
 // Checks what graph-functionalize promises and what guards rely on. Reads only.
-// Invariant: a step that passes can be evaluated in any order that respects operands, but for its random ops.
+// Invariant: a step that passes can be evaluated in any order that respects
+// operands, but for its random ops.
 #include "ir/graph/op_table.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/SetVector.h"
@@ -15,7 +16,8 @@ namespace {
 
 bool isRandom(Operation* op) {
   llvm::StringRef name = op->getName().getStringRef();
-  const OpRow* row = findOpByMlirName(std::string_view(name.data(), name.size()));
+  const OpRow* row =
+      findOpByMlirName(std::string_view(name.data(), name.size()));
   return op->hasAttr(GraphDialect::kRngIdAttr) || (row && row->random);
 }
 
@@ -24,11 +26,16 @@ class VerifyFunctional : public impl::VerifyFunctionalBase<VerifyFunctional> {
     StepOp step = getOperation();
     bool ok = verifyNewValues(step);
     for (Operation& op : step.getBody().front()) {
-      if (auto call = llvm::dyn_cast<CallOp>(op); call && call.getMutates() && !call.getDps() && !call.getMutates()->empty()) {
-        call.emitOpError("writes through operand ") << call.getMutates()->front() << "; run graph-functionalize first (functional_r1)";
+      if (auto call = llvm::dyn_cast<CallOp>(op); call && call.getMutates() &&
+                                                  !call.getDps() &&
+                                                  !call.getMutates()->empty()) {
+        call.emitOpError("writes through operand ")
+            << call.getMutates()->front()
+            << "; run graph-functionalize first (functional_r1)";
         ok = false;
       }
-      if (auto guard = llvm::dyn_cast<GuardOp>(op)) ok &= verifyGuard(step, guard);
+      if (auto guard = llvm::dyn_cast<GuardOp>(op))
+        ok &= verifyGuard(step, guard);
     }
     if (!ok) signalPassFailure();
   }
@@ -36,7 +43,9 @@ class VerifyFunctional : public impl::VerifyFunctionalBase<VerifyFunctional> {
   static bool verifyNewValues(StepOp step) {
     llvm::DenseSet<Attribute> seen;
     for (Attribute role : step.getResultRoles()) {
-      if (!llvm::isa<NewValueAttr, NewStateAttr>(role) || seen.insert(role).second) continue;
+      if (!llvm::isa<NewValueAttr, NewStateAttr>(role) ||
+          seen.insert(role).second)
+        continue;
       step.emitError("returns ") << role << " twice (functional_r2)";
       return false;
     }
@@ -48,7 +57,9 @@ class VerifyFunctional : public impl::VerifyFunctionalBase<VerifyFunctional> {
     slice.insert(guard);
     for (size_t i = 0; i < slice.size(); ++i) {
       if (isRandom(slice[i])) {
-        guard.emitOpError("depends on a random value (functional_r3)").attachNote(slice[i]->getLoc()) << "drawn here";
+        guard.emitOpError("depends on a random value (functional_r3)")
+                .attachNote(slice[i]->getLoc())
+            << "drawn here";
         return false;
       }
       for (Value operand : slice[i]->getOperands()) {
@@ -56,10 +67,16 @@ class VerifyFunctional : public impl::VerifyFunctionalBase<VerifyFunctional> {
           slice.insert(producer);
           continue;
         }
-        Attribute role = step.getArgRoles()[llvm::cast<BlockArgument>(operand).getArgNumber()];
-        bool isInteger = llvm::isa<IntegerType>(llvm::cast<RankedTensorType>(operand.getType()).getElementType());
-        if (llvm::isa<ConstantAttr>(role) || (llvm::isa<InputAttr, BufferAttr>(role) && isInteger)) continue;
-        guard.emitOpError("depends on ") << role << " of type " << operand.getType() << ", which no batch of integers determines (functional_r3)";
+        Attribute role = step.getArgRoles()[llvm::cast<BlockArgument>(operand)
+                                                .getArgNumber()];
+        bool isInteger = llvm::isa<IntegerType>(
+            llvm::cast<RankedTensorType>(operand.getType()).getElementType());
+        if (llvm::isa<ConstantAttr>(role) ||
+            (llvm::isa<InputAttr, BufferAttr>(role) && isInteger))
+          continue;
+        guard.emitOpError("depends on ")
+            << role << " of type " << operand.getType()
+            << ", which no batch of integers determines (functional_r3)";
         return false;
       }
     }

@@ -23,13 +23,14 @@ namespace heddle::torch_runtime {
 // What all LibTorch handlers of one executable share. Made before the executable, bound to its memory by the first Prepare.
 class Shared {
  public:
-  explicit Shared(c10::Device device) : device(device) {}
+  Shared(c10::Device device, Source& source) : device(device), source(source) {}
 
   TensorTable& tensors(const plan::Plan& plan, const exec::Memory& memory);
   // The workspace of a stream; nullptr stands for "the caller's thread".
   Workspace& workspace(const device::Stream* stream);
 
   const c10::Device device;
+  Source& source;
   Counters counters;
 
  private:

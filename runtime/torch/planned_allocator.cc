@@ -5,9 +5,10 @@
 #include <ATen/Parallel.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
-#include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <exception>
 
 #include "absl/strings/str_cat.h"
 
@@ -32,12 +33,12 @@ std::vector<Workspace*>& Workspaces() {
   return workspaces;
 }
 
-class PlannedAllocator final : public c10::Allocator {
+class PlannedAllocator final : public c10::Allocator, public Source {
  public:
   explicit PlannedAllocator(c10::Allocator* inner) : inner_(inner) {}
 
   c10::DataPtr allocate(size_t bytes) override {
-    Scope* scope = current_scope;
+    Scope* scope = Scope::Current(*this);
     if (scope == nullptr || bytes == 0) {
       if (scope == nullptr && open_scopes.load(std::memory_order_relaxed) > 0 && at::in_parallel_region()) worker_allocations.fetch_add(1, std::memory_order_relaxed);
       return inner_->allocate(bytes);
@@ -53,16 +54,11 @@ class PlannedAllocator final : public c10::Allocator {
 
   static PlannedAllocator* instance;
   static void Delete(void* address) {
-    if (current_scope != nullptr) current_scope->OnFree(address);
-    {
-      std::lock_guard<std::mutex> lock(WorkspacesMutex());
-      for (Workspace* workspace : Workspaces()) {
-        if (workspace->Free(address)) return;
-      }
-    }
-    instance->inner_->raw_deleter()(address);
+    if (Scope* scope = Scope::Current(*instance)) scope->OnFree(address);
+    if (!FreeInWorkspaces(address)) instance->GiveBack(address);
   }
-  c10::Allocator* inner() const { return inner_; }
+  void* Take(size_t bytes) override { return inner_->raw_allocate(bytes); }
+  void GiveBack(void* address) override { inner_->raw_deleter()(address); }
 
  private:
   c10::Allocator* inner_;
@@ -72,13 +68,23 @@ PlannedAllocator* PlannedAllocator::instance = nullptr;
 
 }  // namespace
 
+Source& CpuSource() { return *PlannedAllocator::instance; }
+
+bool FreeInWorkspaces(void* address) {
+  std::lock_guard<std::mutex> lock(WorkspacesMutex());
+  for (Workspace* workspace : Workspaces()) {
+    if (workspace->Free(address)) return true;
+  }
+  return false;
+}
+
 Workspace::~Workspace() {
   std::lock_guard<std::mutex> registry(WorkspacesMutex());
   auto& all = Workspaces();
   all.erase(std::remove(all.begin(), all.end(), this), all.end());
   std::lock_guard<std::mutex> lock(mutex_);
-  // A block that outlived its step is somebody's tensor: its memory must stay valid, so the region is given up instead of unmapped.
-  if (base_ != nullptr && used_.empty()) munmap(base_, capacity_);
+  // A block that outlived its step is somebody's tensor: its memory must stay valid, so the region is given up instead of given back.
+  if (base_ != nullptr && used_.empty()) source_.GiveBack(base_);
 }
 
 absl::Status Workspace::Reserve(size_t bytes) {
@@ -87,9 +93,13 @@ absl::Status Workspace::Reserve(size_t bytes) {
   if (bytes <= capacity_ || !used_.empty()) return absl::OkStatus();
   constexpr size_t kPage = 4096;
   const size_t wanted = (bytes + kPage - 1) / kPage * kPage;
-  void* address = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", wanted, " bytes of host memory for the workspace"));
-  if (base_ != nullptr) munmap(base_, capacity_);
+  void* address = nullptr;
+  try {
+    address = source_.Take(wanted);
+  } catch (const std::exception&) {
+    return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", wanted, " bytes for the workspace"));
+  }
+  if (base_ != nullptr) source_.GiveBack(base_);
   if (base_ == nullptr) Workspaces().push_back(this);
   base_ = static_cast<char*>(address);
   capacity_ = wanted;
@@ -141,13 +151,13 @@ size_t Workspace::live_blocks() {
   return used_.size();
 }
 
-Scope::Scope(Counters* counters) : recording_(true), counters_(counters), outer_(current_scope) {
+Scope::Scope(Source& source, Counters* counters) : source_(source), recording_(true), counters_(counters), outer_(current_scope) {
   open_scopes.fetch_add(1, std::memory_order_relaxed);
   current_scope = this;
 }
 
-Scope::Scope(const Learned& learned, Workspace* workspace, Counters* counters)
-    : recording_(false), learned_(&learned), workspace_(workspace), counters_(counters), outer_(current_scope) {
+Scope::Scope(Source& source, const Learned& learned, Workspace* workspace, Counters* counters)
+    : source_(source), recording_(false), learned_(&learned), workspace_(workspace), counters_(counters), outer_(current_scope) {
   open_scopes.fetch_add(1, std::memory_order_relaxed);
   worker_allocations.store(0, std::memory_order_relaxed);
   current_scope = this;
@@ -164,11 +174,11 @@ Scope::~Scope() {
   }
 }
 
-Scope* Scope::Current() { return current_scope; }
+Scope* Scope::Current(const Source& source) { return current_scope != nullptr && &current_scope->source_ == &source ? current_scope : nullptr; }
 
 void* Scope::Allocate(size_t bytes, bool* planned) {
   if (recording_) {
-    void* address = PlannedAllocator::instance->inner()->raw_allocate(bytes);
+    void* address = source_.Take(bytes);
     const int index = static_cast<int>(recorded_.size());
     recorded_.push_back({address, bytes});
     live_[address] = index;

@@ -1,5 +1,5 @@
 // Puts what ATen allocates where the plan wants it.
-// One allocator wraps libtorch's CPU allocator. Outside a Scope it forwards. Inside one (thread-local, one step) it either records what the step allocates (the step's
+// One allocator wraps libtorch's CPU allocator, another its CUDA allocator (planned_cuda.h). Outside a Scope they forward. Inside one (thread-local, one step) it either records what the step allocates (the step's
 // first run) or hands the allocation that became a result the planned address and everything else a piece of a reserved workspace.
 // Invariant: a planned address is handed out at most once per Scope, and only for a request that fits into the planned bytes.
 // What would break it: another library replacing the CPU allocator afterwards with a higher priority; Install notices at every load.
@@ -45,10 +45,22 @@ struct Counters {
   std::atomic<uint64_t> steps{0};
 };
 
+// Where a scope's memory comes from: the wrapped allocator of one device type.
+class Source {
+ public:
+  virtual ~Source() = default;
+  // Memory as the wrapped allocator gives it; throws as it does.
+  virtual void* Take(size_t bytes) = 0;
+  virtual void GiveBack(void* address) = 0;
+};
+
+// The CPU's; valid after InstallPlannedAllocator.
+Source& CpuSource();
+
 // A first-fit allocator over one reserved block; one per stream.
 class Workspace {
  public:
-  Workspace() = default;
+  explicit Workspace(Source& source) : source_(source) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -64,6 +76,7 @@ class Workspace {
   size_t high_water() const { return high_water_; }
 
  private:
+  Source& source_;
   std::mutex mutex_;
   char* base_ = nullptr;
   size_t capacity_ = 0;
@@ -81,9 +94,9 @@ struct Recorded {
 class Scope {
  public:
   // Records.
-  explicit Scope(Counters* counters);
+  Scope(Source& source, Counters* counters);
   // Places and takes the rest from `workspace`.
-  Scope(const Learned& learned, Workspace* workspace, Counters* counters);
+  Scope(Source& source, const Learned& learned, Workspace* workspace, Counters* counters);
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
@@ -97,9 +110,11 @@ class Scope {
   // Used by the allocator.
   void* Allocate(size_t bytes, bool* planned);
   void OnFree(void* address);
-  static Scope* Current();
+  // This thread's scope if it is one of `source`, else nullptr.
+  static Scope* Current(const Source& source);
 
  private:
+  Source& source_;
   bool recording_;
   const Learned* learned_ = nullptr;
   Workspace* workspace_ = nullptr;
@@ -110,6 +125,9 @@ class Scope {
   std::unordered_map<void*, int> live_;
   std::unordered_map<size_t, uint32_t> seen_;   // size -> allocations of that size so far
 };
+
+// Returns a workspace's block to it; false if the address is of none.
+bool FreeInWorkspaces(void* address);
 
 // Puts the wrapper in front of libtorch's CPU allocator, once per process. FailedPrecondition if something else took the place.
 [[nodiscard]] absl::Status InstallPlannedAllocator();

@@ -19,7 +19,7 @@ TensorTable& Shared::tensors(const plan::Plan& plan, const exec::Memory& memory)
 Workspace& Shared::workspace(const device::Stream* stream) {
   std::lock_guard<std::mutex> lock(mutex_);
   std::unique_ptr<Workspace>& workspace = workspaces_[stream];
-  if (workspace == nullptr) workspace = std::make_unique<Workspace>();
+  if (workspace == nullptr) workspace = std::make_unique<Workspace>(source);
   return *workspace;
 }
 
@@ -30,7 +30,7 @@ absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* s
   shared.counters.steps += 1;
   try {
     if (!learned.done) {
-      Scope scope(&shared.counters);
+      Scope scope(shared.source, &shared.counters);
       absl::Status status = body(scope, true);
       if (!status.ok()) return status;
       learned.done = true;
@@ -40,7 +40,7 @@ absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* s
     Workspace& workspace = shared.workspace(stream);
     // A quarter on top for what depends on data and for what first fit leaves unused.
     if (absl::Status status = workspace.Reserve(learned.workspace_bytes + learned.workspace_bytes / 4); !status.ok()) return status;
-    Scope scope(learned, &workspace, &shared.counters);
+    Scope scope(shared.source, learned, &workspace, &shared.counters);
     return body(scope, false);
   } catch (const c10::Error& error) {
     return absl::InternalError(error.what_without_backtrace());

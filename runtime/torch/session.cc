@@ -78,7 +78,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan, uint64_t
   if (absl::Status status = InstallPlannedAllocator(); !status.ok()) return status;
   auto session = std::unique_ptr<Session>(new Session());
   session->device_ = device::CreateCpuDevice();
-  session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CPU));
+  session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CPU), CpuSource());
   exec::HandlerTable handlers;
   handlers[plan::StepKind::kAten] = CreateAtenHandler(session->shared_, plan.mode == "train");
   handlers[plan::StepKind::kKernel] = CreateKernelHandler(session->shared_);

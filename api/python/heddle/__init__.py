@@ -3,4 +3,5 @@
 __version__ = "0.1.0"
 
 from .capture import Program, capture, load_program  # noqa: F401
+from .checking import Report, check  # noqa: F401
 from .errors import CaptureError, CompileError, HeddleError  # noqa: F401

@@ -11,7 +11,7 @@
 // CHECK: "graph.rsqrt"
 // CHECK: "graph.yield"
 // CHECK: {graph.node = 6 : i64, graph.phase = #graph.phase<forward>}
-// CHECK-NEXT: %[[BWD:.+]]:2 = "graph.composite"(%[[G]], %[[W]], %[[FWD]]#1, %[[X]], %[[FWD]]#0, %[[RES]]) <{kind = "rms_norm_backward"}> ({
+// CHECK-NEXT: %[[BWD:.+]]:2 = "graph.composite"(%[[G]], %[[W]], %[[FWD]]#1, %[[FWD]]#0, %[[RES]], %[[X]]) <{kind = "rms_norm_backward"}> ({
 // CHECK: "graph.yield"
 // CHECK: {graph.node = 6 : i64, graph.phase = #graph.phase<backward>}
 // CHECK-NEXT: %[[NEG:.+]] = "graph.neg"(%[[BWD]]#0)

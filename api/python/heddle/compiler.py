@@ -1,0 +1,90 @@
+"""Programs → plans, through the compiler library's C interface."""
+
+import ctypes
+import json
+import os
+import tempfile
+
+import torch
+
+from . import _native
+from .errors import CompileError, HeddleError
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+
+    def take(self) -> bytes:
+        data = ctypes.string_at(self.data, self.size) if self.data else b""
+        _native.compiler.heddle_free(ctypes.byref(self))
+        return data
+
+
+_native.compiler.heddle_compile.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.POINTER(_Buffer), ctypes.POINTER(_Buffer)]
+_native.compiler.heddle_run_passes.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.POINTER(_Buffer), ctypes.POINTER(_Buffer)]
+
+
+def compile_program(program, options, evaluation=None) -> bytes:
+    """The plan's bytes. `options` are the compiler's (mode, optimizer, clip, ...); raises CompileError with operator, place and reason."""
+    with tempfile.TemporaryDirectory(prefix="heddle-") as folder:
+        options = dict(options)
+        for name, part in (("sidecar", program), ("eval_sidecar", evaluation)):
+            if part is not None and part.constants:
+                part.save(os.path.join(folder, f"{name}.mlir"))
+                options[name] = os.path.join(folder, f"{name}.safetensors")
+        text, plan, error = program.mlir.encode(), _Buffer(), _Buffer()
+        other = evaluation.mlir.encode() if evaluation is not None else None
+        failed = _native.compiler.heddle_compile(text, len(text), other, len(other or b""), json.dumps(options).encode(), ctypes.byref(plan), ctypes.byref(error))
+        if failed:
+            raise CompileError(error.take().decode())
+        return plan.take()
+
+
+def run_passes(program, pipeline) -> str:
+    """The program's text after a textual pass pipeline, `builtin.module(...)`."""
+    text, out, error = program.mlir.encode(), _Buffer(), _Buffer()
+    if _native.compiler.heddle_run_passes(text, len(text), pipeline.encode(), ctypes.byref(out), ctypes.byref(error)):
+        raise CompileError(error.take().decode())
+    return out.take().decode()
+
+
+class Executable:
+    """A loaded plan. Its `run` takes tensors by input name and returns results by "kind:name" ("loss" for the loss)."""
+
+    def __init__(self, plan: bytes, seed: int = 0):
+        try:
+            self._native = _native.ops.load_plan(torch.frombuffer(bytearray(plan), dtype=torch.uint8), seed)
+        except RuntimeError as error:
+            raise HeddleError(_first_line(error)) from None
+        self.state = json.loads(self._native.state_names())
+
+    def _call(self, method, *args):
+        try:
+            return getattr(self._native, method)(*args)
+        except RuntimeError as error:
+            raise HeddleError(_first_line(error)) from None
+
+    def set_state(self, kind, name, tensor):
+        self._call("set_state", kind, name, tensor.detach())
+
+    def get_state(self, kind, name):
+        return self._call("get_state", kind, name)
+
+    def set_scalar(self, name, value):
+        self._call("set_scalar", name, float(value))
+
+    def run(self, section, inputs):
+        return dict(self._call("run", section, inputs))
+
+    def run_traced(self, section, inputs):
+        return self._call("run_traced", section, inputs)
+
+    def stats(self):
+        return json.loads(self._call("stats"))
+
+    def __str__(self):
+        return self._call("print")
+
+
+def _first_line(error):
+    return str(error).split("\nException raised from")[0].strip()
