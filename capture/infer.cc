@@ -1,14 +1,156 @@
-// Shape inference through the operators' own meta kernels.
+// Shape inference: our own functions first, for operators whose meta kernel exists only in Python (a C++ program has none) or tells another device's story;
+// then the operators' meta kernels. What would break it: a torch whose kernels return other strides; the executor compares with what they return and refuses.
 #include "capture/infer.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
-namespace heddle::capture {
+#include <string>
+#include <unordered_map>
 
-void InferOnMeta(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+namespace heddle::capture {
+namespace {
+
+using torch::jit::Stack;
+
+// Arguments of one call by position; results go back in order.
+struct Call {
+  Stack& stack;
+  bool cpu;
+  const at::Tensor& T(size_t i) const { return stack[i].toTensor(); }
+  bool Has(size_t i) const { return stack[i].isTensor() && stack[i].toTensor().defined(); }
+  int64_t I(size_t i) const { return stack[i].toInt(); }
+  void Return(std::vector<at::Tensor> results) {
+    stack.clear();
+    for (at::Tensor& result : results) stack.emplace_back(std::move(result));
+  }
+};
+
+at::Tensor Empty(at::IntArrayRef sizes, const at::Tensor& like, at::ScalarType dtype) { return at::empty(sizes, like.options().dtype(dtype).memory_format(at::MemoryFormat::Contiguous)); }
+at::Tensor Empty(at::IntArrayRef sizes, const at::Tensor& like) { return Empty(sizes, like, like.scalar_type()); }
+
+void Embedding(Call& c) {
+  std::vector<int64_t> sizes = c.T(1).sizes().vec();
+  sizes.push_back(c.T(0).size(1));
+  c.Return({Empty(sizes, c.T(0))});
+}
+
+void EmbeddingDenseBackward(Call& c) { c.Return({Empty({c.I(2), c.T(0).size(-1)}, c.T(0))}); }
+
+void IndexSelect(Call& c) {
+  std::vector<int64_t> sizes = c.T(0).sizes().vec();
+  if (!sizes.empty()) sizes[at::maybe_wrap_dim(c.I(1), c.T(0).dim())] = c.T(2).numel();
+  c.Return({Empty(sizes, c.T(0))});
+}
+
+// CPU keeps the statistics in the parameters' type (the input's where there are none), CUDA in the accumulation type.
+void NativeLayerNorm(Call& c) {
+  const at::Tensor input = c.T(0);
+  std::vector<int64_t> stats = input.sizes().vec();
+  for (size_t i = stats.size() - c.stack[1].toIntVector().size(); i < stats.size(); ++i) stats[i] = 1;
+  at::ScalarType dtype = input.scalar_type();
+  if (c.cpu) {
+    if (c.Has(2)) dtype = c.T(2).scalar_type();
+  } else if (dtype == at::kHalf || dtype == at::kBFloat16) {
+    dtype = at::kFloat;
+  }
+  c.Return({Empty(input.sizes(), input), Empty(stats, input, dtype), Empty(stats, input, dtype)});
+}
+
+void NativeLayerNormBackward(Call& c) {
+  std::vector<bool> mask;
+  for (const c10::IValue& wanted : c.stack[7].toListRef()) mask.push_back(wanted.toBool());
+  const at::Tensor input = c.T(1);
+  at::Tensor weight = c.Has(5) ? at::empty_like(c.T(5), at::MemoryFormat::Contiguous) : at::Tensor();
+  at::Tensor bias = c.Has(6) ? at::empty_like(c.T(6), at::MemoryFormat::Contiguous) : at::Tensor();
+  c.Return({mask[0] ? Empty(input.sizes(), input) : at::Tensor(), mask[1] ? weight : at::Tensor(), mask[2] ? bias : at::Tensor()});
+}
+
+// oneDNN and the native CPU kernels return channels-last gradients only where the input or the weight is channels-last.
+void ConvolutionBackward(Call& c) {
+  const at::Tensor input = c.T(1), weight = c.T(2);
+  auto channels_last = [](const at::Tensor& t) { return t.suggest_memory_format() != at::MemoryFormat::Contiguous; };
+  at::MemoryFormat format = at::MemoryFormat::Contiguous;
+  if (channels_last(input) || channels_last(weight)) format = input.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
+  std::vector<bool> mask;
+  for (const c10::IValue& wanted : c.stack[10].toListRef()) mask.push_back(wanted.toBool());
+  int64_t channels = c.T(0).size(1);
+  c.Return({mask[0] ? at::empty_like(input, format) : at::Tensor(), mask[1] ? at::empty_like(weight, format) : at::Tensor(), mask[2] ? Empty({channels}, weight) : at::Tensor()});
+}
+
+// The CPU flash kernel computes with heads behind positions and returns transposed views of whole tensors.
+at::Tensor HeadsSecond(const at::Tensor& like, int64_t head_dim) { return Empty({like.size(0), like.size(2), like.size(1), head_dim}, like).transpose(1, 2); }
+
+void FlashCpu(Call& c) {
+  const at::Tensor query = c.T(0);
+  at::ScalarType acc = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor logsumexp = Empty({query.size(0), query.size(2), query.size(1)}, query, acc).transpose(1, 2);
+  c.Return({HeadsSecond(query, c.T(2).size(3)), logsumexp});
+}
+
+void FlashCpuBackward(Call& c) {
+  const at::Tensor query = c.T(1), key = c.T(2), value = c.T(3);
+  c.Return({HeadsSecond(query, query.size(3)), HeadsSecond(key, key.size(3)), HeadsSecond(value, value.size(3))});
+}
+
+void Histc(Call& c) { c.Return({Empty({c.I(1)}, c.T(0))}); }
+
+// Rows of the result are padded to 16 bytes, as the grouped kernels write them. Two matrices over ragged rows give one matrix per group.
+void GroupedMm(Call& c) {
+  const at::Tensor a = c.T(0), b = c.T(1);
+  std::vector<int64_t> sizes;
+  if (a.dim() == 2 && b.dim() == 2) {
+    TORCH_CHECK(c.Has(2), "two 2-D operands need offsets");
+    sizes = {c.T(2).size(0), a.size(0), b.size(1)};
+  } else if (a.dim() == 2) {
+    sizes = {a.size(0), b.size(-1)};
+  } else if (b.dim() == 2) {
+    sizes = {a.size(1), b.size(1)};
+  } else {
+    sizes = {a.size(0), a.size(1), b.size(-1)};
+  }
+  at::ScalarType dtype = c.stack[4].isNone() ? a.scalar_type() : c.stack[4].toScalarType();
+  auto alignment = static_cast<int64_t>(16 / c10::elementSize(dtype));
+  int64_t row = (sizes.back() + alignment - 1) / alignment * alignment;
+  std::vector<int64_t> strides{row, 1};
+  if (sizes.size() == 3) strides.insert(strides.begin(), sizes[1] * row);
+  c.Return({at::empty_strided(sizes, strides, a.options().dtype(dtype))});
+}
+
+using Function = void (*)(Call&);
+const std::unordered_map<std::string, Function>& Functions(bool cpu) {
+  static const auto* everywhere = new std::unordered_map<std::string, Function>{
+      {"aten::embedding", Embedding},
+      {"aten::embedding_dense_backward", EmbeddingDenseBackward},
+      {"aten::index_select", IndexSelect},
+      {"aten::native_layer_norm", NativeLayerNorm},
+      {"aten::native_layer_norm_backward", NativeLayerNormBackward},
+      {"aten::histc", Histc},
+      {"aten::_grouped_mm", GroupedMm},
+      {"aten::_scaled_dot_product_flash_attention_for_cpu", FlashCpu},
+      {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", FlashCpuBackward},
+  };
+  static const auto* on_cpu = [] {
+    auto* functions = new std::unordered_map<std::string, Function>(*everywhere);
+    functions->insert({"aten::convolution_backward", ConvolutionBackward});
+    return functions;
+  }();
+  return cpu ? *on_cpu : *everywhere;
+}
+
+}  // namespace
+
+void InferOnMeta(const c10::OperatorHandle& op, bool cpu, torch::jit::Stack* stack) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const c10::OperatorName& name = op.operator_name();
+  const auto& functions = Functions(cpu);
+  if (auto it = functions.find(name.name); it != functions.end() && name.overload_name.empty()) {
+    Call call{*stack, cpu};
+    it->second(call);
+    return;
+  }
   op.callBoxed(stack);
 }
 

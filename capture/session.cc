@@ -326,8 +326,6 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
   const std::string name = NameOf(op.operator_name());
   const size_t count = op.schema().arguments().size();
   const size_t base = stack->size() - count;
-  TORCH_CHECK(!HasTag(op, at::Tag::data_dependent_output) && !HasTag(op, at::Tag::dynamic_output_shape), "heddle.capture: ", Place(name),
-              " has a result whose shape depends on data. A captured step has static shapes: compute it outside and pass the result in the batch.");
 
   // Python numbers reach tensor overloads as wrapped 0-dim tensors; the scalar overload says the same with the number in it.
   for (size_t i = 0; i < count; ++i) {
@@ -408,9 +406,13 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
   }
 
   try {
-    InferOnMeta(op, &meta_stack);
-  } catch (const c10::Error& error) {
-    TORCH_CHECK(false, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", error.what_without_backtrace(),
+    InferOnMeta(op, options_.target == "cpu", &meta_stack);
+  } catch (const std::exception& error) {
+    // Tags say what an operator may do (indexing with integers is static, with a mask it is not), so they explain a failure but do not cause one.
+    TORCH_CHECK(!HasTag(op, at::Tag::data_dependent_output) && !HasTag(op, at::Tag::dynamic_output_shape), "heddle.capture: ", Place(name),
+                " has a result whose shape depends on data. A captured step has static shapes: compute it outside and pass the result in the batch.");
+    const auto* known = dynamic_cast<const c10::Error*>(&error);
+    TORCH_CHECK(false, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", known != nullptr ? known->what_without_backtrace() : error.what(),
                 ". If it is a custom operator, register a fake or meta kernel for it (torch.library.register_fake).");
   }
 

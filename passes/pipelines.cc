@@ -1,5 +1,7 @@
-// The story of a compilation, top to bottom: one function per phase, a verifying pass at each end. Invariant: every pass stands where it stands for the reason beside it.
-// A pass moved above what it requires would meet IR that it does not know.
+// The story of a compilation, top to bottom: one function per phase, a
+// verifying pass at each end. Invariant: every pass stands where it stands for
+// the reason beside it. A pass moved above what it requires would meet IR that
+// it does not know.
 #include "passes/pipelines.h"
 
 #include "ir/graph/GraphOps.h"
@@ -23,22 +25,35 @@ namespace {
 
 using mlir::OpPassManager;
 
-// Runs a graph pass on the program that trains: a second graph.step is the evaluation program, which has no gradients to update with.
-struct AppendOptimizerToTraining : mlir::PassWrapper<AppendOptimizerToTraining, mlir::OperationPass<mlir::ModuleOp>> {
+// Runs a graph pass on the program that trains: a second graph.step is the
+// evaluation program, which has no gradients to update with.
+struct AppendOptimizerToTraining
+    : mlir::PassWrapper<AppendOptimizerToTraining,
+                        mlir::OperationPass<mlir::ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(AppendOptimizerToTraining)
 
   AppendOptimizerToTraining() = default;
-  AppendOptimizerToTraining(const AppendOptimizerToTraining& other) : PassWrapper(other) { config = other.config; }
+  AppendOptimizerToTraining(const AppendOptimizerToTraining& other)
+      : PassWrapper(other) {
+    config = other.config;
+  }
   explicit AppendOptimizerToTraining(const std::string& json) { config = json; }
 
-  llvm::StringRef getArgument() const final { return "append-optimizer-to-training-step"; }
-  llvm::StringRef getDescription() const final { return "Runs graph-append-optimizer on the module's first graph.step"; }
-  void getDependentDialects(mlir::DialectRegistry& registry) const final { registry.insert<optim::OptimDialect>(); }
+  llvm::StringRef getArgument() const final {
+    return "append-optimizer-to-training-step";
+  }
+  llvm::StringRef getDescription() const final {
+    return "Runs graph-append-optimizer on the module's first graph.step";
+  }
+  void getDependentDialects(mlir::DialectRegistry& registry) const final {
+    registry.insert<optim::OptimDialect>();
+  }
 
   void runOnOperation() final {
     auto steps = getOperation().getOps<graph::StepOp>();
     if (steps.empty()) {
-      getOperation().emitError("has no graph.step to train; capture writes one");
+      getOperation().emitError(
+          "has no graph.step to train; capture writes one");
       return signalPassFailure();
     }
     OpPassManager manager(graph::StepOp::getOperationName());
@@ -48,11 +63,15 @@ struct AppendOptimizerToTraining : mlir::PassWrapper<AppendOptimizerToTraining, 
     if (failed(runPipeline(manager, *steps.begin()))) signalPassFailure();
   }
 
-  Option<std::string> config{*this, "config", llvm::cl::desc("the optimizer's configuration, a JSON object"), llvm::cl::init("{}")};
+  Option<std::string> config{
+      *this, "config",
+      llvm::cl::desc("the optimizer's configuration, a JSON object"),
+      llvm::cl::init("{}")};
 };
 
 // Writes the module as it is at a phase's end.
-struct SavePhase : mlir::PassWrapper<SavePhase, mlir::OperationPass<mlir::ModuleOp>> {
+struct SavePhase
+    : mlir::PassWrapper<SavePhase, mlir::OperationPass<mlir::ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(SavePhase)
 
   SavePhase() = default;
@@ -60,12 +79,15 @@ struct SavePhase : mlir::PassWrapper<SavePhase, mlir::OperationPass<mlir::Module
   explicit SavePhase(const std::string& file) { path = file; }
 
   llvm::StringRef getArgument() const final { return "save-phase"; }
-  llvm::StringRef getDescription() const final { return "Writes the module to a file"; }
+  llvm::StringRef getDescription() const final {
+    return "Writes the module to a file";
+  }
 
   void runOnOperation() final {
     std::string error;
     llvm::sys::fs::create_directories(llvm::sys::path::parent_path(path));
-    std::unique_ptr<llvm::ToolOutputFile> file = mlir::openOutputFile(path, &error);
+    std::unique_ptr<llvm::ToolOutputFile> file =
+        mlir::openOutputFile(path, &error);
     if (!file) {
       getOperation().emitError("cannot save a phase: ") << error;
       return signalPassFailure();
@@ -79,7 +101,8 @@ struct SavePhase : mlir::PassWrapper<SavePhase, mlir::OperationPass<mlir::Module
 };
 
 // Writes the module's plan to a file, whole or not at all.
-struct WritePlan : mlir::PassWrapper<WritePlan, mlir::OperationPass<sched::PlanOp>> {
+struct WritePlan
+    : mlir::PassWrapper<WritePlan, mlir::OperationPass<sched::PlanOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(WritePlan)
 
   WritePlan() = default;
@@ -87,17 +110,22 @@ struct WritePlan : mlir::PassWrapper<WritePlan, mlir::OperationPass<sched::PlanO
   explicit WritePlan(const std::string& file) { path = file; }
 
   llvm::StringRef getArgument() const final { return "sched-write-plan"; }
-  llvm::StringRef getDescription() const final { return "Writes the plan file of a placed schedule"; }
+  llvm::StringRef getDescription() const final {
+    return "Writes the plan file of a placed schedule";
+  }
 
   void runOnOperation() final {
     auto bytes = emitPlan(getOperation());
     if (failed(bytes)) return signalPassFailure();
-    llvm::StringRef text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-    if (llvm::Error error = llvm::writeToOutput(path, [&](llvm::raw_ostream& stream) {
-          stream << text;
-          return llvm::Error::success();
-        })) {
-      getOperation().emitError("cannot write the plan: ") << llvm::toString(std::move(error));
+    llvm::StringRef text(reinterpret_cast<const char*>(bytes->data()),
+                         bytes->size());
+    if (llvm::Error error =
+            llvm::writeToOutput(path, [&](llvm::raw_ostream& stream) {
+              stream << text;
+              return llvm::Error::success();
+            })) {
+      getOperation().emitError("cannot write the plan: ")
+          << llvm::toString(std::move(error));
       return signalPassFailure();
     }
     markAllAnalysesPreserved();
@@ -106,11 +134,13 @@ struct WritePlan : mlir::PassWrapper<WritePlan, mlir::OperationPass<sched::PlanO
   Option<std::string> path{*this, "path", llvm::cl::desc("the file")};
 };
 
-void buildGraphPhase(OpPassManager& manager, const TrainingPipelineOptions& options) {
+void buildGraphPhase(OpPassManager& manager,
+                     const TrainingPipelineOptions& options) {
   OpPassManager& step = manager.nest<graph::StepOp>();
   // Everything after this relies on values that never change.
   step.addPass(graph::createFunctionalize());
-  // Views that functionalization took again are often views that exist; equal ops can only be seen once their operands are equal.
+  // Views that functionalization took again are often views that exist; equal
+  // ops can only be seen once their operands are equal.
   step.addPass(graph::createCanonicalizeViews());
   step.addPass(graph::createCommonSubexpressions());
   // Last: the passes before leave what they replaced.
@@ -118,10 +148,13 @@ void buildGraphPhase(OpPassManager& manager, const TrainingPipelineOptions& opti
   // Before the update, whose state takes the parameters' types.
   step.addPass(createRaisePrecision());
   // The update sees whole parameters and the gradients' final form.
-  if (options.mode == "train") manager.addPass(std::make_unique<AppendOptimizerToTraining>(options.optimizer));
+  if (options.mode == "train")
+    manager.addPass(
+        std::make_unique<AppendOptimizerToTraining>(options.optimizer));
 }
 
-void buildSchedulePhase(OpPassManager& manager, const TrainingPipelineOptions& options) {
+void buildSchedulePhase(OpPassManager& manager,
+                        const TrainingPipelineOptions& options) {
   LowerToSchedOptions lower;
   lower.mode = options.mode;
   lower.sidecar = options.sidecar;
@@ -135,9 +168,13 @@ void buildSchedulePhase(OpPassManager& manager, const TrainingPipelineOptions& o
   plan.addPass(createVerifySchedule());
 }
 
-const llvm::StringRef kKeys[] = {"mode", "mesh", "zero", "ep", "sp", "optimizer", "sidecar", "eval-sidecar", "config", "stop-after", "save-phases", "output"};
+const llvm::StringRef kKeys[] = {"mode",       "mesh",         "zero",
+                                 "ep",         "sp",           "optimizer",
+                                 "sidecar",    "eval-sidecar", "config",
+                                 "stop-after", "save-phases",  "output"};
 
-// The value at `text`'s start and its end: up to the next space, or what stands between matching quotes or braces (which belong to it).
+// The value at `text`'s start and its end: up to the next space, or what stands
+// between matching quotes or braces (which belong to it).
 size_t valueEnd(llvm::StringRef text) {
   if (text.starts_with("'")) {
     size_t close = text.find('\'', 1);
@@ -154,7 +191,8 @@ size_t valueEnd(llvm::StringRef text) {
 
 }  // namespace
 
-std::string nearestName(llvm::StringRef name, llvm::ArrayRef<llvm::StringRef> known) {
+std::string nearestName(llvm::StringRef name,
+                        llvm::ArrayRef<llvm::StringRef> known) {
   llvm::StringRef best;
   unsigned distance = std::max<size_t>(2, name.size() / 2) + 1;
   for (llvm::StringRef candidate : known) {
@@ -166,15 +204,21 @@ std::string nearestName(llvm::StringRef name, llvm::ArrayRef<llvm::StringRef> kn
   return best.str();
 }
 
-std::string parseTrainingOptions(llvm::StringRef text, TrainingPipelineOptions& options) {
+std::string parseTrainingOptions(llvm::StringRef text,
+                                 TrainingPipelineOptions& options) {
   for (text = text.ltrim(); !text.empty(); text = text.ltrim()) {
     auto [key, rest] = text.split('=');
     size_t end = valueEnd(rest);
-    if (end == llvm::StringRef::npos) return "train-pipeline: the value of '" + key.str() + "' has an unclosed quote or brace";
+    if (end == llvm::StringRef::npos)
+      return "train-pipeline: the value of '" + key.str() +
+             "' has an unclosed quote or brace";
     llvm::StringRef value = rest.take_front(end);
     if (value.starts_with("'")) value = value.drop_front().drop_back();
     auto number = [&](int& target) -> std::string {
-      return value.getAsInteger(10, target) ? "train-pipeline: '" + key.str() + "' needs a number, not '" + value.str() + "'" : "";
+      return value.getAsInteger(10, target)
+                 ? "train-pipeline: '" + key.str() + "' needs a number, not '" +
+                       value.str() + "'"
+                 : "";
     };
     std::string error;
     std::string* slot = llvm::StringSwitch<std::string*>(key)
@@ -198,7 +242,8 @@ std::string parseTrainingOptions(llvm::StringRef text, TrainingPipelineOptions& 
       error = number(options.sp);
     } else {
       std::string nearest = nearestName(key, kKeys);
-      error = "train-pipeline: unknown option '" + key.str() + "'" + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
+      error = "train-pipeline: unknown option '" + key.str() + "'" +
+              (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
     }
     if (!error.empty()) return error;
     text = rest.drop_front(end);
@@ -207,10 +252,17 @@ std::string parseTrainingOptions(llvm::StringRef text, TrainingPipelineOptions& 
 }
 
 std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
-  auto later = [](const std::string& option, const std::string& instead) { return "this compiler cannot shard yet: option " + option + " is not supported; use " + instead; };
-  if (options.mode != "train" && options.mode != "replay") return "unknown mode '" + options.mode + "'; use train or replay";
-  if (options.zero < 0 || options.zero > 3) return "zero=" + std::to_string(options.zero) + " is no ZeRO stage; stages are 0 to 3";
-  if (options.zero > 0) return later("zero=" + std::to_string(options.zero), "zero=0");
+  auto later = [](const std::string& option, const std::string& instead) {
+    return "this compiler cannot shard yet: option " + option +
+           " is not supported; use " + instead;
+  };
+  if (options.mode != "train" && options.mode != "replay")
+    return "unknown mode '" + options.mode + "'; use train or replay";
+  if (options.zero < 0 || options.zero > 3)
+    return "zero=" + std::to_string(options.zero) +
+           " is no ZeRO stage; stages are 0 to 3";
+  if (options.zero > 0)
+    return later("zero=" + std::to_string(options.zero), "zero=0");
   if (options.ep != 1) return later("ep=" + std::to_string(options.ep), "ep=1");
   if (options.sp != 1) return later("sp=" + std::to_string(options.sp), "sp=1");
   llvm::SmallVector<llvm::StringRef> axes;
@@ -218,21 +270,29 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
   for (llvm::StringRef axis : axes) {
     auto [name, size] = axis.split(':');
     int ranks = 0;
-    if (size.getAsInteger(10, ranks) || ranks < 1) return "mesh '" + options.mesh + "' is malformed; write axes as name:size, as in dp:1";
+    if (size.getAsInteger(10, ranks) || ranks < 1)
+      return "mesh '" + options.mesh +
+             "' is malformed; write axes as name:size, as in dp:1";
     if (name != "dp" && name != "ep" && name != "sp") {
       std::string nearest = nearestName(name, {"dp", "ep", "sp"});
-      return "mesh '" + options.mesh + "' has the unknown axis '" + name.str() + "'; axes are dp, ep and sp";
+      return "mesh '" + options.mesh + "' has the unknown axis '" + name.str() +
+             "'; axes are dp, ep and sp";
     }
     if (ranks != 1) return later("mesh=" + options.mesh, "mesh=dp:1");
   }
-  if (!options.stopAfter.empty() && options.stopAfter != "graph" && options.stopAfter != "sched") {
+  if (!options.stopAfter.empty() && options.stopAfter != "graph" &&
+      options.stopAfter != "sched") {
     std::string nearest = nearestName(options.stopAfter, {"graph", "sched"});
-    return "stop-after='" + options.stopAfter + "' is no phase of this compiler" + (nearest.empty() ? "; phases are graph and sched" : "; did you mean '" + nearest + "'?");
+    return "stop-after='" + options.stopAfter +
+           "' is no phase of this compiler" +
+           (nearest.empty() ? "; phases are graph and sched"
+                            : "; did you mean '" + nearest + "'?");
   }
   return "";
 }
 
-void buildTrainingPipeline(mlir::OpPassManager& manager, const TrainingPipelineOptions& options) {
+void buildTrainingPipeline(mlir::OpPassManager& manager,
+                           const TrainingPipelineOptions& options) {
   auto save = [&](llvm::StringRef phase) {
     if (options.savePhases.empty()) return;
     llvm::SmallString<128> path(options.savePhases);
@@ -244,10 +304,15 @@ void buildTrainingPipeline(mlir::OpPassManager& manager, const TrainingPipelineO
   if (options.stopAfter == "graph") return;
   buildSchedulePhase(manager, options);
   save("sched");
-  if (!options.output.empty() && options.stopAfter.empty()) manager.nest<sched::PlanOp>().addPass(std::make_unique<WritePlan>(options.output));
+  if (!options.output.empty() && options.stopAfter.empty())
+    manager.nest<sched::PlanOp>().addPass(
+        std::make_unique<WritePlan>(options.output));
 }
 
-void registerDialects(mlir::DialectRegistry& registry) { registry.insert<graph::GraphDialect, optim::OptimDialect, sched::SchedDialect>(); }
+void registerDialects(mlir::DialectRegistry& registry) {
+  registry
+      .insert<graph::GraphDialect, optim::OptimDialect, sched::SchedDialect>();
+}
 
 void registerPassesAndPipelines() {
   graph::registerGraphPasses();
@@ -257,10 +322,17 @@ void registerPassesAndPipelines() {
   mlir::PassRegistration<SavePhase>();
   mlir::PassRegistration<WritePlan>();
   mlir::registerPassPipeline(
-      "train-pipeline", "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 mode=train|replay optimizer={json} sidecar=FILE stop-after=graph|sched save-phases=DIR",
-      [](OpPassManager& manager, llvm::StringRef text, llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report) -> mlir::LogicalResult {
+      "train-pipeline",
+      "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
+      "mode=train|replay optimizer={json} sidecar=FILE stop-after=graph|sched "
+      "save-phases=DIR",
+      [](OpPassManager& manager, llvm::StringRef text,
+         llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report)
+          -> mlir::LogicalResult {
         TrainingPipelineOptions options;
-        if (std::string error = parseTrainingOptions(text, options); !error.empty()) return report(error);
+        if (std::string error = parseTrainingOptions(text, options);
+            !error.empty())
+          return report(error);
         buildTrainingPipeline(manager, options);
         return mlir::success();
       },

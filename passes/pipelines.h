@@ -1,6 +1,7 @@
 // The order of all passes, for the compiler library and for heddle-opt alike.
-// Invariant: --train-pipeline and heddle_compile run the passes that are written here and no others.
-// What would break it: a caller that builds a pipeline of its own.
+// Invariant: --train-pipeline and heddle_compile run the passes that are
+// written here and no others. What would break it: a caller that builds a
+// pipeline of its own.
 #ifndef HEDDLE_PASSES_PIPELINES_H_
 #define HEDDLE_PASSES_PIPELINES_H_
 
@@ -12,28 +13,34 @@
 namespace heddle {
 
 struct TrainingPipelineOptions {
-  std::string mode = "train";         // train | replay
-  std::string mesh = "dp:1";          // axes and their sizes: "dp:4,ep:2"
-  int zero = 0;                       // ZeRO stage
-  int ep = 1;                         // ranks that share the experts
-  int sp = 1;                         // ranks that share a sequence
-  std::string optimizer = "{}";       // JSON of graph-append-optimizer
-  std::string sidecar;                // constants of the step
-  std::string evalSidecar;            // constants of the evaluation program; empty: sidecar
-  std::string config = "{}";          // JSON object recorded in the plan
-  std::string stopAfter;              // graph | sched; empty: run all
-  std::string output;                 // file the plan is written to; empty: none
-  std::string savePhases;             // directory for step.graph.mlir and step.sched.mlir; empty: not saved
+  std::string mode = "train";    // train | replay
+  std::string mesh = "dp:1";     // axes and their sizes: "dp:4,ep:2"
+  int zero = 0;                  // ZeRO stage
+  int ep = 1;                    // ranks that share the experts
+  int sp = 1;                    // ranks that share a sequence
+  std::string optimizer = "{}";  // JSON of graph-append-optimizer
+  std::string sidecar;           // constants of the step
+  std::string
+      evalSidecar;  // constants of the evaluation program; empty: sidecar
+  std::string config = "{}";  // JSON object recorded in the plan
+  std::string stopAfter;      // graph | sched; empty: run all
+  std::string output;         // file the plan is written to; empty: none
+  std::string savePhases;  // directory for step.graph.mlir and step.sched.mlir;
+                           // empty: not saved
 };
 
-// Reads "zero=0 mesh=dp:1 ..."; a value with spaces stands in single quotes or braces. Returns "" or an error that names the nearest known key.
-std::string parseTrainingOptions(llvm::StringRef text, TrainingPipelineOptions& options);
+// Reads "zero=0 mesh=dp:1 ..."; a value with spaces stands in single quotes or
+// braces. Returns "" or an error that names the nearest known key.
+std::string parseTrainingOptions(llvm::StringRef text,
+                                 TrainingPipelineOptions& options);
 
 // "" or why this compiler cannot do what is asked.
 std::string checkTrainingOptions(const TrainingPipelineOptions& options);
 
-// From a captured step to a placed and verified schedule (or to where `stopAfter` says). `options` must have passed checkTrainingOptions.
-void buildTrainingPipeline(mlir::OpPassManager& manager, const TrainingPipelineOptions& options);
+// From a captured step to a placed and verified schedule (or to where
+// `stopAfter` says). `options` must have passed checkTrainingOptions.
+void buildTrainingPipeline(mlir::OpPassManager& manager,
+                           const TrainingPipelineOptions& options);
 
 // Every dialect of the project.
 void registerDialects(mlir::DialectRegistry& registry);
@@ -41,7 +48,8 @@ void registerDialects(mlir::DialectRegistry& registry);
 void registerPassesAndPipelines();
 
 // The known name nearest to `name`, or "" if none is near.
-std::string nearestName(llvm::StringRef name, llvm::ArrayRef<llvm::StringRef> known);
+std::string nearestName(llvm::StringRef name,
+                        llvm::ArrayRef<llvm::StringRef> known);
 
 }  // namespace heddle
 

@@ -1,5 +1,7 @@
-// heddle_compile and heddle_run_passes: parse, run the pipeline, emit. Invariant: every diagnostic of a failing run reaches the caller's message, errors first said first.
-// Printing to stderr instead would lose them for a library's user.
+// heddle_compile and heddle_run_passes: parse, run the pipeline, emit.
+// Invariant: every diagnostic of a failing run reaches the caller's message,
+// errors first said first. Printing to stderr instead would lose them for a
+// library's user.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -45,19 +47,23 @@ std::string placeOf(mlir::Location loc) {
     path = name.getName().str();
     loc = name.getChildLoc();
   }
-  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(loc)) source = file.getFilename().str() + ":" + std::to_string(file.getLine());
+  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(loc))
+    source = file.getFilename().str() + ":" + std::to_string(file.getLine());
   if (path.empty() || source.empty()) return path + source;
   return path + " (" + source + ")";
 }
 
-// Collects errors with their notes; remarks and warnings are the pass author's business.
+// Collects errors with their notes; remarks and warnings are the pass author's
+// business.
 class Messages {
  public:
   explicit Messages(mlir::MLIRContext* context)
       : handler(context, [this](mlir::Diagnostic& diagnostic) {
-          if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Error) return mlir::success();
+          if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Error)
+            return mlir::success();
           add(diagnostic, "");
-          for (mlir::Diagnostic& note : diagnostic.getNotes()) add(note, "  note: ");
+          for (mlir::Diagnostic& note : diagnostic.getNotes())
+            add(note, "  note: ");
           return mlir::success();
         }) {}
 
@@ -66,56 +72,73 @@ class Messages {
  private:
   void add(mlir::Diagnostic& diagnostic, llvm::StringRef prefix) {
     std::string place = placeOf(diagnostic.getLocation());
-    text += (text.empty() ? "" : "\n") + prefix.str() + (place.empty() ? "" : place + ": ") + diagnostic.str();
+    text += (text.empty() ? "" : "\n") + prefix.str() +
+            (place.empty() ? "" : place + ": ") + diagnostic.str();
   }
 
   std::string text;
   mlir::ScopedDiagnosticHandler handler;
 };
 
-mlir::OwningOpRef<mlir::ModuleOp> parse(mlir::MLIRContext* context, const char* text, size_t size) {
+mlir::OwningOpRef<mlir::ModuleOp> parse(mlir::MLIRContext* context,
+                                        const char* text, size_t size) {
   // The parser's buffer must end in a zero byte; the caller's need not.
-  auto buffer = llvm::MemoryBuffer::getMemBufferCopy(llvm::StringRef(text, size), "step.mlir");
+  auto buffer = llvm::MemoryBuffer::getMemBufferCopy(
+      llvm::StringRef(text, size), "step.mlir");
   llvm::SourceMgr sources;
   sources.AddNewSourceBuffer(std::move(buffer), llvm::SMLoc());
-  return mlir::parseSourceFile<mlir::ModuleOp>(sources, mlir::ParserConfig(context));
+  return mlir::parseSourceFile<mlir::ModuleOp>(sources,
+                                               mlir::ParserConfig(context));
 }
 
 std::string shellQuoted(llvm::StringRef text) {
   std::string quoted = "'";
-  for (char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  for (char c : text)
+    quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
 }
 
-// Writes the program that failed; returns the lines that say how to run it again.
-std::string writeReproducer(const CompileOptions& options, const std::string& text) {
+// Writes the program that failed; returns the lines that say how to run it
+// again.
+std::string writeReproducer(const CompileOptions& options,
+                            const std::string& text) {
   llvm::SmallString<128> path(options.reproducerDir);
-  if (path.empty()) llvm::sys::path::system_temp_directory(/*ErasedOnReboot=*/true, path);
+  if (path.empty())
+    llvm::sys::path::system_temp_directory(/*ErasedOnReboot=*/true, path);
   llvm::sys::fs::create_directories(path);
   static int count = 0;
-  llvm::sys::path::append(path, "heddle-reproducer-" + std::to_string(getpid()) + "-" + std::to_string(count++) + ".mlir");
+  llvm::sys::path::append(path, "heddle-reproducer-" +
+                                    std::to_string(getpid()) + "-" +
+                                    std::to_string(count++) + ".mlir");
   std::error_code code;
   llvm::raw_fd_ostream file(path, code);
-  if (code) return "\n(no reproducer: cannot write " + path.str().str() + ": " + code.message() + ")";
+  if (code)
+    return "\n(no reproducer: cannot write " + path.str().str() + ": " +
+           code.message() + ")";
   file << text;
   const TrainingPipelineOptions& pipeline = options.pipeline;
   std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh;
   if (pipeline.mode == "train") flags += " optimizer=" + pipeline.optimizer;
   if (!pipeline.sidecar.empty()) flags += " sidecar=" + pipeline.sidecar;
-  if (!pipeline.evalSidecar.empty()) flags += " eval-sidecar=" + pipeline.evalSidecar;
-  return "\nreproduce with: heddle-opt " + path.str().str() + " --train-pipeline=" + shellQuoted(flags) + " -o step.plan";
+  if (!pipeline.evalSidecar.empty())
+    flags += " eval-sidecar=" + pipeline.evalSidecar;
+  return "\nreproduce with: heddle-opt " + path.str().str() +
+         " --train-pipeline=" + shellQuoted(flags) + " -o step.plan";
 }
 
 std::string printed(mlir::ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream stream(text);
-  module.print(stream, mlir::OpPrintingFlags().printGenericOpForm().enableDebugInfo());
+  module.print(stream,
+               mlir::OpPrintingFlags().printGenericOpForm().enableDebugInfo());
   return text;
 }
 
-int compile(llvm::StringRef step, llvm::StringRef eval, llvm::StringRef json, HeddleBuffer* planOut, HeddleBuffer* errorOut) {
+int compile(llvm::StringRef step, llvm::StringRef eval, llvm::StringRef json,
+            HeddleBuffer* planOut, HeddleBuffer* errorOut) {
   CompileOptions options;
-  if (std::string error = parseCompileOptions(json, options); !error.empty()) return fail(errorOut, error);
+  if (std::string error = parseCompileOptions(json, options); !error.empty())
+    return fail(errorOut, error);
   mlir::DialectRegistry registry;
   registerDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
@@ -124,28 +147,42 @@ int compile(llvm::StringRef step, llvm::StringRef eval, llvm::StringRef json, He
   Messages messages(&context);
 
   auto module = parse(&context, step.data(), step.size());
-  if (!module) return fail(errorOut, "the step is no valid program: " + messages.str());
+  if (!module)
+    return fail(errorOut, "the step is no valid program: " + messages.str());
   if (!eval.empty()) {
     auto evalModule = parse(&context, eval.data(), eval.size());
-    if (!evalModule) return fail(errorOut, "the evaluation step is no valid program: " + messages.str());
+    if (!evalModule)
+      return fail(errorOut,
+                  "the evaluation step is no valid program: " + messages.str());
     auto steps = llvm::to_vector(evalModule->getOps<graph::StepOp>());
-    if (steps.size() != 1) return fail(errorOut, "the evaluation program has " + std::to_string(steps.size()) + " graph.step ops, expected 1");
+    if (steps.size() != 1)
+      return fail(errorOut, "the evaluation program has " +
+                                std::to_string(steps.size()) +
+                                " graph.step ops, expected 1");
     steps[0]->moveBefore(module->getBody(), module->getBody()->end());
   }
   mlir::PassManager manager(&context);
   buildTrainingPipeline(manager, options.pipeline);
   // The passes change the module; what failed is what went in.
   mlir::OwningOpRef<mlir::ModuleOp> original = module->clone();
-  if (failed(manager.run(*module))) return fail(errorOut, messages.str() + writeReproducer(options, printed(*original)));
+  if (failed(manager.run(*module)))
+    return fail(errorOut,
+                messages.str() + writeReproducer(options, printed(*original)));
   auto plans = llvm::to_vector(module->getOps<sched::PlanOp>());
-  if (plans.size() != 1) return fail(errorOut, "the pipeline left " + std::to_string(plans.size()) + " plans, expected 1");
+  if (plans.size() != 1)
+    return fail(errorOut, "the pipeline left " + std::to_string(plans.size()) +
+                              " plans, expected 1");
   auto bytes = emitPlan(plans[0]);
-  if (failed(bytes)) return fail(errorOut, messages.str() + writeReproducer(options, printed(*original)));
-  fill(planOut, llvm::StringRef(reinterpret_cast<const char*>(bytes->data()), bytes->size()));
+  if (failed(bytes))
+    return fail(errorOut,
+                messages.str() + writeReproducer(options, printed(*original)));
+  fill(planOut, llvm::StringRef(reinterpret_cast<const char*>(bytes->data()),
+                                bytes->size()));
   return 0;
 }
 
-int runPasses(llvm::StringRef text, llvm::StringRef pipeline, HeddleBuffer* textOut, HeddleBuffer* errorOut) {
+int runPasses(llvm::StringRef text, llvm::StringRef pipeline,
+              HeddleBuffer* textOut, HeddleBuffer* errorOut) {
   static const bool registered = (registerPassesAndPipelines(), true);
   (void)registered;
   mlir::DialectRegistry registry;
@@ -158,7 +195,8 @@ int runPasses(llvm::StringRef text, llvm::StringRef pipeline, HeddleBuffer* text
   if (!module) return fail(errorOut, "not a valid program: " + messages.str());
   std::string problem;
   llvm::raw_string_ostream problems(problem);
-  mlir::FailureOr<mlir::OpPassManager> parsed = mlir::parsePassPipeline(pipeline, problems);
+  mlir::FailureOr<mlir::OpPassManager> parsed =
+      mlir::parsePassPipeline(pipeline, problems);
   if (failed(parsed)) return fail(errorOut, "bad pass pipeline: " + problem);
   mlir::PassManager manager(&context, parsed->getOpAnchorName());
   static_cast<mlir::OpPassManager&>(manager) = std::move(*parsed);
@@ -172,15 +210,25 @@ int runPasses(llvm::StringRef text, llvm::StringRef pipeline, HeddleBuffer* text
 
 extern "C" {
 
-int heddle_compile(const char* step_mlir, size_t step_size, const char* eval_mlir, size_t eval_size, const char* options_json, HeddleBuffer* plan_out,
+int heddle_compile(const char* step_mlir, size_t step_size,
+                   const char* eval_mlir, size_t eval_size,
+                   const char* options_json, HeddleBuffer* plan_out,
                    HeddleBuffer* error_out) {
-  if (!step_mlir || !plan_out) return heddle::fail(error_out, "heddle_compile needs a program and a place for the plan");
-  return heddle::compile({step_mlir, step_size}, eval_mlir ? llvm::StringRef(eval_mlir, eval_size) : llvm::StringRef(), options_json ? options_json : "{}", plan_out,
-                         error_out);
+  if (!step_mlir || !plan_out)
+    return heddle::fail(
+        error_out, "heddle_compile needs a program and a place for the plan");
+  return heddle::compile(
+      {step_mlir, step_size},
+      eval_mlir ? llvm::StringRef(eval_mlir, eval_size) : llvm::StringRef(),
+      options_json ? options_json : "{}", plan_out, error_out);
 }
 
-int heddle_run_passes(const char* mlir, size_t size, const char* pipeline, HeddleBuffer* text_out, HeddleBuffer* error_out) {
-  if (!mlir || !pipeline || !text_out) return heddle::fail(error_out, "heddle_run_passes needs a program, a pipeline and a place for the text");
+int heddle_run_passes(const char* mlir, size_t size, const char* pipeline,
+                      HeddleBuffer* text_out, HeddleBuffer* error_out) {
+  if (!mlir || !pipeline || !text_out)
+    return heddle::fail(error_out,
+                        "heddle_run_passes needs a program, a pipeline and a "
+                        "place for the text");
   return heddle::runPasses({mlir, size}, pipeline, text_out, error_out);
 }
 

@@ -1,6 +1,7 @@
-// heddle-opt: mlir-opt's driver over Heddle's dialects, passes and pipelines. The project's own flags are folded into --train-pipeline's options, so that every flag of
-// mlir-opt keeps working beside them.
-// Invariant: `-o FILE.plan` with --train-pipeline writes a plan; any other output is text.
+// heddle-opt: mlir-opt's driver over Heddle's dialects, passes and pipelines.
+// The project's own flags are folded into --train-pipeline's options, so that
+// every flag of mlir-opt keeps working beside them. Invariant: `-o FILE.plan`
+// with --train-pipeline writes a plan; any other output is text.
 #include <string>
 #include <vector>
 
@@ -14,8 +15,10 @@
 namespace heddle {
 namespace {
 
-// Takes `--name=value`, `--name value` and the same with one dash out of `args`.
-bool takeFlag(std::vector<std::string>& args, llvm::StringRef name, std::string& value) {
+// Takes `--name=value`, `--name value` and the same with one dash out of
+// `args`.
+bool takeFlag(std::vector<std::string>& args, llvm::StringRef name,
+              std::string& value) {
   for (size_t i = 1; i < args.size(); ++i) {
     llvm::StringRef arg = args[i];
     if (!arg.consume_front("-")) continue;
@@ -37,7 +40,9 @@ bool takeFlag(std::vector<std::string>& args, llvm::StringRef name, std::string&
 // The first argument that is no flag and no flag's value.
 std::string inputOf(const std::vector<std::string>& args) {
   for (size_t i = 1; i < args.size(); ++i)
-    if (llvm::StringRef(args[i]).ends_with(".mlir") || llvm::StringRef(args[i]).ends_with(".mlirbc")) return args[i];
+    if (llvm::StringRef(args[i]).ends_with(".mlir") ||
+        llvm::StringRef(args[i]).ends_with(".mlirbc"))
+      return args[i];
   return "";
 }
 
@@ -45,22 +50,28 @@ int run(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::string pipeline, stopAfter, phases, output;
   if (takeFlag(args, "train-pipeline", pipeline)) {
-    if (takeFlag(args, "stop-after", stopAfter)) pipeline += " stop-after=" + stopAfter;
-    if (takeFlag(args, "save-phases", phases)) pipeline += " save-phases='" + phases + "'";
+    if (takeFlag(args, "stop-after", stopAfter))
+      pipeline += " stop-after=" + stopAfter;
+    if (takeFlag(args, "save-phases", phases))
+      pipeline += " save-phases='" + phases + "'";
     TrainingPipelineOptions options;
-    if (std::string error = parseTrainingOptions(pipeline, options); !error.empty()) {
+    if (std::string error = parseTrainingOptions(pipeline, options);
+        !error.empty()) {
       llvm::errs() << "heddle-opt: " << error << "\n";
       return 1;
     }
     if (options.sidecar.empty()) {
       llvm::SmallString<128> sidecar(inputOf(args));
       llvm::sys::path::replace_extension(sidecar, "safetensors");
-      if (llvm::sys::fs::exists(sidecar)) pipeline += " sidecar='" + sidecar.str().str() + "'";
+      if (llvm::sys::fs::exists(sidecar))
+        pipeline += " sidecar='" + sidecar.str().str() + "'";
     }
     if (takeFlag(args, "o", output)) {
       bool toPlan = llvm::StringRef(output).ends_with(".plan");
       if (toPlan && !options.stopAfter.empty()) {
-        llvm::errs() << "heddle-opt: --stop-after=" << options.stopAfter << " ends before there is a plan to write to '" << output << "'; give it a name that ends in .mlir\n";
+        llvm::errs() << "heddle-opt: --stop-after=" << options.stopAfter
+                     << " ends before there is a plan to write to '" << output
+                     << "'; give it a name that ends in .mlir\n";
         return 1;
       }
       if (toPlan) pipeline += " output='" + output + "'";
@@ -77,10 +88,15 @@ int run(int argc, char** argv) {
   registerDialects(registry);
   registerPassesAndPipelines();
   return mlir::asMainReturnCode(
-      mlir::MlirOptMain(static_cast<int>(args.size()), rewritten.data(), "heddle-opt: runs passes over captured training steps, or compiles one to a plan\n", registry));
+      mlir::MlirOptMain(static_cast<int>(args.size()), rewritten.data(),
+                        "heddle-opt: runs passes over captured training steps, "
+                        "or compiles one to a plan\n",
+                        registry));
 }
 
 }  // namespace
 }  // namespace heddle
 
-extern "C" int heddle_opt_main(int argc, char** argv) { return heddle::run(argc, argv); }
+extern "C" int heddle_opt_main(int argc, char** argv) {
+  return heddle::run(argc, argv);
+}

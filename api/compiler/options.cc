@@ -1,4 +1,5 @@
-// Checks keys and kinds; the optimizer's own keys are checked by the pass that uses them. A key accepted here and used nowhere would be a silent default.
+// Checks keys and kinds; the optimizer's own keys are checked by the pass that
+// uses them. A key accepted here and used nowhere would be a silent default.
 #include "api/compiler/options.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -10,18 +11,39 @@ namespace {
 using llvm::json::Object;
 using llvm::json::Value;
 
-constexpr llvm::StringRef kKeys[] = {"mode",        "sidecar",      "eval_sidecar", "optimizer", "clip", "skip_nonfinite", "loss_average", "accumulate_dtype", "master_dtype",
-                                     "state_dtype", "reproducer_dir", "zero",         "ep",        "sp",   "mesh",           "save_phases",  "config"};
+constexpr llvm::StringRef kKeys[] = {"mode",
+                                     "sidecar",
+                                     "eval_sidecar",
+                                     "optimizer",
+                                     "clip",
+                                     "skip_nonfinite",
+                                     "loss_average",
+                                     "accumulate_dtype",
+                                     "master_dtype",
+                                     "state_dtype",
+                                     "reproducer_dir",
+                                     "zero",
+                                     "ep",
+                                     "sp",
+                                     "mesh",
+                                     "save_phases",
+                                     "config"};
 // Keys that go to graph-append-optimizer as they are.
-constexpr llvm::StringRef kUpdateKeys[] = {"clip", "skip_nonfinite", "loss_average", "accumulate_dtype", "master_dtype", "state_dtype"};
+constexpr llvm::StringRef kUpdateKeys[] = {"clip",         "skip_nonfinite",
+                                           "loss_average", "accumulate_dtype",
+                                           "master_dtype", "state_dtype"};
 
-std::string wrongKind(llvm::StringRef key, llvm::StringRef expected) { return "compile option '" + key.str() + "' must be " + expected.str(); }
+std::string wrongKind(llvm::StringRef key, llvm::StringRef expected) {
+  return "compile option '" + key.str() + "' must be " + expected.str();
+}
 
 }  // namespace
 
 std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
-  llvm::Expected<Value> parsed = llvm::json::parse(json.trim().empty() ? "{}" : json);
-  if (!parsed) return "compile options are no JSON: " + llvm::toString(parsed.takeError());
+  llvm::Expected<Value> parsed =
+      llvm::json::parse(json.trim().empty() ? "{}" : json);
+  if (!parsed)
+    return "compile options are no JSON: " + llvm::toString(parsed.takeError());
   Object* object = parsed->getAsObject();
   if (!object) return "compile options must be a JSON object";
 
@@ -30,7 +52,8 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
     llvm::StringRef key = keyRef;
     if (!llvm::is_contained(kKeys, key)) {
       std::string nearest = nearestName(key, kKeys);
-      return "unknown compile option '" + key.str() + "'" + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
+      return "unknown compile option '" + key.str() + "'" +
+             (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
     }
     if (value.kind() == Value::Null) continue;
     TrainingPipelineOptions& pipeline = options.pipeline;
@@ -41,7 +64,10 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
                         : key == "save_phases"    ? &pipeline.savePhases
                         : key == "reproducer_dir" ? &options.reproducerDir
                                                   : nullptr;
-    int* number = key == "zero" ? &pipeline.zero : key == "ep" ? &pipeline.ep : key == "sp" ? &pipeline.sp : nullptr;
+    int* number = key == "zero" ? &pipeline.zero
+                  : key == "ep" ? &pipeline.ep
+                  : key == "sp" ? &pipeline.sp
+                                : nullptr;
     if (text) {
       if (!value.getAsString()) return wrongKind(key, "a string");
       *text = value.getAsString()->str();
@@ -57,7 +83,12 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
       for (auto& [nameRef, setting] : *optimizer) {
         llvm::StringRef name = nameRef;
         if (name == "kind") {
-          if (setting.getAsString() != llvm::StringRef("adamw")) return llvm::formatv("optimizer kind {0} is not known to this compiler; use \"adamw\"", setting).str();
+          if (setting.getAsString() != llvm::StringRef("adamw"))
+            return llvm::formatv(
+                       "optimizer kind {0} is not known to this compiler; use "
+                       "\"adamw\"",
+                       setting)
+                .str();
         } else {
           update[name] = setting;
         }
@@ -66,7 +97,8 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
       update[key] = value;
     }
   }
-  options.pipeline.optimizer = llvm::formatv("{0}", Value(std::move(update))).str();
+  options.pipeline.optimizer =
+      llvm::formatv("{0}", Value(std::move(update))).str();
   return checkTrainingOptions(options.pipeline);
 }
 

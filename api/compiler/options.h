@@ -1,5 +1,6 @@
 // options_json of heddle_compile -> pipeline options.
-// Invariant: an unknown key or a value of the wrong kind is an error that names it; nothing is ignored.
+// Invariant: an unknown key or a value of the wrong kind is an error that names
+// it; nothing is ignored.
 #ifndef HEDDLE_API_COMPILER_OPTIONS_H_
 #define HEDDLE_API_COMPILER_OPTIONS_H_
 

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <optional>
 
-#include "ir/graph/GraphEnums.h.inc"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -16,6 +15,11 @@
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/IR/TensorEncoding.h"
+
+// Generated code needs the headers above.
+// clang-format off
+#include "ir/graph/GraphEnums.h.inc"
+// clang-format on
 
 namespace heddle::graph {
 

@@ -3,7 +3,6 @@
 #ifndef HEDDLE_IR_OPTIM_OPTIMDIALECT_H_
 #define HEDDLE_IR_OPTIM_OPTIMDIALECT_H_
 
-#include "ir/optim/OptimDialect.h.inc"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -11,6 +10,11 @@
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+
+// Generated code needs the headers above.
+// clang-format off
+#include "ir/optim/OptimDialect.h.inc"
+// clang-format on
 
 #define GET_OP_CLASSES
 #include "ir/optim/OptimOps.h.inc"

@@ -1,5 +1,6 @@
-// Registration of the sched dialect and the arithmetic of layouts. Invariant: what a layout means is the graph dialect's to say.
-// An element type that it does not know has 0 bytes, and the verifiers refuse it.
+// Registration of the sched dialect and the arithmetic of layouts. Invariant:
+// what a layout means is the graph dialect's to say. An element type that it
+// does not know has 0 bytes, and the verifiers refuse it.
 #include "ir/sched/Sched.h"
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 
+// clang-format off
 #include "ir/sched/SchedDialect.cc.inc"
 #include "ir/sched/SchedEnums.cc.inc"
 #include "ir/sched/SchedInterfaces.cc.inc"
@@ -22,6 +24,7 @@
 
 #define GET_OP_CLASSES
 #include "ir/sched/SchedOps.cc.inc"
+// clang-format on
 
 namespace heddle::sched {
 

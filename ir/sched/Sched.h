@@ -1,6 +1,8 @@
-// C++ face of the sched dialect: generated classes plus the one piece of arithmetic that everybody needs, the geometry of a ref.
-// Invariant: `geometryOf` is the only reader of a layout in the lower half of the compiler.
-// What would break it: reading strides from a tensor type without its encoding.
+// C++ face of the sched dialect: generated classes plus the one piece of
+// arithmetic that everybody needs, the geometry of a ref. Invariant:
+// `geometryOf` is the only reader of a layout in the lower half of the
+// compiler. What would break it: reading strides from a tensor type without its
+// encoding.
 #ifndef HEDDLE_IR_SCHED_SCHED_H_
 #define HEDDLE_IR_SCHED_SCHED_H_
 
@@ -16,6 +18,8 @@
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+// Generated code needs the headers above.
+// clang-format off
 #include "ir/sched/SchedDialect.h.inc"
 #include "ir/sched/SchedEnums.h.inc"
 #include "ir/sched/SchedInterfaces.h.inc"
@@ -28,15 +32,20 @@
 
 #define GET_OP_CLASSES
 #include "ir/sched/SchedOps.h.inc"
+// clang-format on
 
 namespace heddle::sched {
 
-// Every buffer starts at a multiple of this, relative to its arena and (the runtime's part) absolutely.
+// Every buffer starts at a multiple of this, relative to its arena and (the
+// runtime's part) absolutely.
 inline constexpr int64_t kAlignment = 256;
 
-inline int64_t alignUp(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+inline int64_t alignUp(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
-// Where a tensor's elements lie in its storage. Strides and offset count elements.
+// Where a tensor's elements lie in its storage. Strides and offset count
+// elements.
 struct Geometry {
   llvm::SmallVector<int64_t, 6> sizes;
   llvm::SmallVector<int64_t, 6> strides;
@@ -45,9 +54,11 @@ struct Geometry {
   int64_t storageBytes = 0;
 
   int64_t elements() const;
-  // One past the last element reached, counted in elements from the storage's start; the offset where there are no elements.
+  // One past the last element reached, counted in elements from the storage's
+  // start; the offset where there are no elements.
   int64_t end() const;
-  // No two indices reach the same element, no element between the first and the last is left out.
+  // No two indices reach the same element, no element between the first and the
+  // last is left out.
   bool dense() const;
 };
 

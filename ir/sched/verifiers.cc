@@ -1,5 +1,6 @@
-// Verifiers of the sched dialect, one function per op, one message per labelled rule of SchedOps.td.
-// Invariant: what they accept the plan's reader accepts too. A rule added here alone would make the text stricter than the file.
+// Verifiers of the sched dialect, one function per op, one message per labelled
+// rule of SchedOps.td. Invariant: what they accept the plan's reader accepts
+// too. A rule added here alone would make the text stricter than the file.
 #include <set>
 
 #include "ir/sched/Sched.h"
@@ -13,13 +14,17 @@ using mlir::failure;
 using mlir::LogicalResult;
 using mlir::success;
 
-bool isOneOf(llvm::StringRef text, std::initializer_list<llvm::StringRef> names) { return llvm::is_contained(names, text); }
+bool isOneOf(llvm::StringRef text,
+             std::initializer_list<llvm::StringRef> names) {
+  return llvm::is_contained(names, text);
+}
 
 int64_t countOperands(mlir::ArrayAttr args) {
   int64_t n = 0;
   for (mlir::Attribute arg : args) {
     if (mlir::isa<OperandAttr>(arg)) ++n;
-    if (auto list = mlir::dyn_cast<mlir::ArrayAttr>(arg)) n += countOperands(list);
+    if (auto list = mlir::dyn_cast<mlir::ArrayAttr>(arg))
+      n += countOperands(list);
   }
   return n;
 }
@@ -28,9 +33,12 @@ int64_t countOperands(mlir::ArrayAttr args) {
 LogicalResult verifyWrites(mlir::Operation* op, mlir::OperandRange writes) {
   for (mlir::Value write : writes) {
     BufferOp buffer = bufferOf(write);
-    if (!buffer) return op->emitOpError("writes a ref that no sched.value makes");
-    if (buffer.getArena() == Arena::Input || buffer.getArena() == Arena::Constant)
-      return op->emitOpError("writes into the ") << stringifyArena(buffer.getArena()) << " arena (sched_call_r4)";
+    if (!buffer)
+      return op->emitOpError("writes a ref that no sched.value makes");
+    if (buffer.getArena() == Arena::Input ||
+        buffer.getArena() == Arena::Constant)
+      return op->emitOpError("writes into the ")
+             << stringifyArena(buffer.getArena()) << " arena (sched_call_r4)";
   }
   return success();
 }
@@ -39,17 +47,24 @@ template <typename Call>
 LogicalResult verifyCall(Call op) {
   int64_t placeholders = countOperands(op.getArgs());
   if (placeholders != static_cast<int64_t>(op.getReads().size()))
-    return op.emitOpError("has ") << op.getReads().size() << " reads but args name " << placeholders << " (sched_call_r1)";
+    return op.emitOpError("has ")
+           << op.getReads().size() << " reads but args name " << placeholders
+           << " (sched_call_r1)";
   if (op.getArgs().size() != op.getArgNames().size())
-    return op.emitOpError("has ") << op.getArgs().size() << " args but " << op.getArgNames().size() << " arg_names (sched_call_r2)";
+    return op.emitOpError("has ")
+           << op.getArgs().size() << " args but " << op.getArgNames().size()
+           << " arg_names (sched_call_r2)";
   llvm::SmallVector<int> uses(op.getWrites().size(), 0);
   for (int64_t slot : op.getResultSlots()) {
     if (slot < -1 || slot >= static_cast<int64_t>(uses.size()))
-      return op.emitOpError("has result slot ") << slot << " but " << uses.size() << " writes (sched_call_r3)";
+      return op.emitOpError("has result slot ")
+             << slot << " but " << uses.size() << " writes (sched_call_r3)";
     if (slot >= 0) ++uses[slot];
   }
   for (auto [i, n] : llvm::enumerate(uses))
-    if (n != 1) return op.emitOpError("names write ") << i << " in " << n << " result slots, expected 1 (sched_call_r3)";
+    if (n != 1)
+      return op.emitOpError("names write ")
+             << i << " in " << n << " result slots, expected 1 (sched_call_r3)";
   return verifyWrites(op, op.getWrites());
 }
 
@@ -59,35 +74,48 @@ LogicalResult PlanOp::verifyRegions() {
   if (getStreams().empty()) return emitOpError("has no stream (sched_plan_r1)");
   llvm::StringSet<> streams;
   for (auto name : getStreams().getAsValueRange<mlir::StringAttr>())
-    if (!streams.insert(name).second) return emitOpError("names stream '") << name << "' twice (sched_plan_r1)";
+    if (!streams.insert(name).second)
+      return emitOpError("names stream '") << name << "' twice (sched_plan_r1)";
   llvm::StringMap<SectionOp> sections;
   for (mlir::Operation& op : getBody().front()) {
     if (auto section = mlir::dyn_cast<SectionOp>(op)) {
       llvm::StringRef name = section.getName();
-      if (!isOneOf(name, {"prologue", "micro_first", "micro_next", "boundary", "evaluate", "replay"}))
-        return section.emitOpError("has unknown name '") << name << "' (sched_plan_r2)";
+      if (!isOneOf(name, {"prologue", "micro_first", "micro_next", "boundary",
+                          "evaluate", "replay"}))
+        return section.emitOpError("has unknown name '")
+               << name << "' (sched_plan_r2)";
       auto [it, fresh] = sections.try_emplace(name, section);
       if (!fresh) {
-        auto error = section.emitOpError("is a second section '") << name << "' (sched_plan_r2)";
+        auto error = section.emitOpError("is a second section '")
+                     << name << "' (sched_plan_r2)";
         error.attachNote(it->second.getLoc()) << "first one here";
         return error;
       }
-    } else if (!mlir::isa<BufferOp, ValueOp, InputOp, StateOp, ConstantOp>(op)) {
-      return op.emitOpError("does not belong directly in a plan (sched_plan_r3)");
+    } else if (!mlir::isa<BufferOp, ValueOp, InputOp, StateOp, ConstantOp>(
+                   op)) {
+      return op.emitOpError(
+          "does not belong directly in a plan (sched_plan_r3)");
     }
   }
   return success();
 }
 
 LogicalResult BufferOp::verify() {
-  if (static_cast<int64_t>(getBytes()) < 0) return emitOpError("has ") << static_cast<int64_t>(getBytes()) << " bytes (sched_buffer_r1)";
+  if (static_cast<int64_t>(getBytes()) < 0)
+    return emitOpError("has ")
+           << static_cast<int64_t>(getBytes()) << " bytes (sched_buffer_r1)";
   if (std::optional<uint64_t> offset = getOffset()) {
     int64_t at = static_cast<int64_t>(*offset);
-    if (at < 0 || at % kAlignment != 0) return emitOpError("is placed at ") << at << ", expected a multiple of " << kAlignment << " (sched_buffer_r2)";
+    if (at < 0 || at % kAlignment != 0)
+      return emitOpError("is placed at ") << at << ", expected a multiple of "
+                                          << kAlignment << " (sched_buffer_r2)";
   }
   bool inSection = mlir::isa_and_nonnull<SectionOp>((*this)->getParentOp());
   if (inSection != (getArena() == Arena::Scratch))
-    return emitOpError("of arena ") << stringifyArena(getArena()) << " lies " << (inSection ? "in a section" : "outside of a section") << " (sched_buffer_r3)";
+    return emitOpError("of arena ")
+           << stringifyArena(getArena()) << " lies "
+           << (inSection ? "in a section" : "outside of a section")
+           << " (sched_buffer_r3)";
   return success();
 }
 
@@ -95,13 +123,21 @@ LogicalResult ValueOp::verify() {
   auto buffer = getBuffer().getDefiningOp<BufferOp>();
   if (!buffer) return emitOpError("views a buffer that no sched.buffer makes");
   Geometry g = geometryOf(mlir::cast<RefType>(getResult().getType()));
-  if (g.elementBytes == 0) return emitOpError("has an element type that no tensor may have");
-  if (g.sizes.size() != g.strides.size()) return emitOpError("has ") << g.sizes.size() << " sizes but " << g.strides.size() << " strides";
+  if (g.elementBytes == 0)
+    return emitOpError("has an element type that no tensor may have");
+  if (g.sizes.size() != g.strides.size())
+    return emitOpError("has ")
+           << g.sizes.size() << " sizes but " << g.strides.size() << " strides";
   for (int64_t stride : g.strides)
-    if (stride < 0) return emitOpError("has the negative stride ") << stride << " (sched_value_r1)";
+    if (stride < 0)
+      return emitOpError("has the negative stride ")
+             << stride << " (sched_value_r1)";
   int64_t bytes = g.end() * g.elementBytes;
-  if (g.offset < 0 || (g.elements() > 0 && bytes > static_cast<int64_t>(buffer.getBytes()))) {
-    auto error = emitOpError("reaches byte ") << bytes << " of a buffer of " << buffer.getBytes() << " bytes (sched_value_r1)";
+  if (g.offset < 0 ||
+      (g.elements() > 0 && bytes > static_cast<int64_t>(buffer.getBytes()))) {
+    auto error = emitOpError("reaches byte ")
+                 << bytes << " of a buffer of " << buffer.getBytes()
+                 << " bytes (sched_value_r1)";
     error.attachNote(buffer.getLoc()) << "buffer named here";
     return error;
   }
@@ -109,10 +145,14 @@ LogicalResult ValueOp::verify() {
 }
 
 LogicalResult StateOp::verify() {
-  if (!isOneOf(getKind(), {"parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum", "accumulator"}))
-    return emitOpError("has unknown kind '") << getKind() << "' (sched_state_r1)";
+  if (!isOneOf(getKind(), {"parameter", "master", "buffer", "exp_avg",
+                           "exp_avg_sq", "momentum", "accumulator"}))
+    return emitOpError("has unknown kind '")
+           << getKind() << "' (sched_state_r1)";
   BufferOp buffer = bufferOf(getValue());
-  if (!buffer || buffer.getArena() != Arena::State) return emitOpError("binds a value outside the state arena (sched_state_r2)");
+  if (!buffer || buffer.getArena() != Arena::State)
+    return emitOpError(
+        "binds a value outside the state arena (sched_state_r2)");
   return success();
 }
 
@@ -120,12 +160,16 @@ LogicalResult ConstantOp::verify() {
   Geometry g = geometryOf(mlir::cast<RefType>(getValue().getType()));
   int64_t bytes = g.elements() * g.elementBytes;
   if (static_cast<int64_t>(getData().size()) != bytes)
-    return emitOpError("has ") << getData().size() << " bytes of data for a value of " << bytes << " bytes (sched_constant_r1)";
+    return emitOpError("has ")
+           << getData().size() << " bytes of data for a value of " << bytes
+           << " bytes (sched_constant_r1)";
   return success();
 }
 
 LogicalResult ResultOp::verify() {
-  if (!isOneOf(getKind(), {"loss", "gradient", "output", "new_value"})) return emitOpError("has unknown kind '") << getKind() << "' (sched_result_r1)";
+  if (!isOneOf(getKind(), {"loss", "gradient", "output", "new_value"}))
+    return emitOpError("has unknown kind '")
+           << getKind() << "' (sched_result_r1)";
   return success();
 }
 
@@ -135,24 +179,34 @@ LogicalResult SectionOp::verifyRegions() {
   llvm::DenseMap<int64_t, mlir::Operation*> signalled;
   for (mlir::Operation& op : getBody().front()) {
     if (auto buffer = mlir::dyn_cast<BufferOp>(op)) {
-      std::optional<uint64_t> offset = buffer.getOffset(), limit = getScratchBytes();
+      std::optional<uint64_t> offset = buffer.getOffset(),
+                              limit = getScratchBytes();
       if (offset && limit && *offset + buffer.getBytes() > *limit)
-        return buffer.emitOpError("ends at byte ") << *offset + buffer.getBytes() << " of " << *limit << " scratch bytes (sched_section_r5)";
+        return buffer.emitOpError("ends at byte ")
+               << *offset + buffer.getBytes() << " of " << *limit
+               << " scratch bytes (sched_section_r5)";
       continue;
     }
     if (mlir::isa<ValueOp, ResultOp>(op)) continue;
     auto step = mlir::dyn_cast<StepInterface>(op);
-    if (!step) return op.emitOpError("does not belong in a section (sched_section_r1)");
+    if (!step)
+      return op.emitOpError("does not belong in a section (sched_section_r1)");
     if (static_cast<int64_t>(step.getStream()) >= streams)
-      return op.emitOpError("runs on stream ") << step.getStream() << " of " << streams << " (sched_section_r2)";
+      return op.emitOpError("runs on stream ")
+             << step.getStream() << " of " << streams << " (sched_section_r2)";
     for (int64_t event : step.getWaits())
-      if (!signalled.contains(event)) return op.emitOpError("waits for event ") << event << ", which no earlier step signals (sched_section_r4)";
+      if (!signalled.contains(event))
+        return op.emitOpError("waits for event ")
+               << event << ", which no earlier step signals (sched_section_r4)";
     if (std::optional<uint64_t> signal = step.getSignal()) {
       int64_t event = *signal;
-      if (event < 0 || event >= events) return op.emitOpError("signals event ") << event << " of " << events << " (sched_section_r3)";
+      if (event < 0 || event >= events)
+        return op.emitOpError("signals event ")
+               << event << " of " << events << " (sched_section_r3)";
       auto [it, fresh] = signalled.try_emplace(event, &op);
       if (!fresh) {
-        auto error = op.emitOpError("signals event ") << event << " a second time (sched_section_r3)";
+        auto error = op.emitOpError("signals event ")
+                     << event << " a second time (sched_section_r3)";
         error.attachNote(it->second->getLoc()) << "first signalled here";
         return error;
       }
@@ -167,9 +221,14 @@ LogicalResult HostOp::verify() { return verifyCall(*this); }
 
 LogicalResult CopyOp::verify() {
   if (getReads().size() != 1 || getWrites().size() != 1)
-    return emitOpError("has ") << getReads().size() << " reads and " << getWrites().size() << " writes, expected one each (sched_copy_r1)";
-  auto from = mlir::cast<RefType>(getReads()[0].getType()).getTensor(), to = mlir::cast<RefType>(getWrites()[0].getType()).getTensor();
-  if (from.getShape() != to.getShape()) return emitOpError("copies ") << from << " to " << to << ", whose sizes differ (sched_copy_r1)";
+    return emitOpError("has ")
+           << getReads().size() << " reads and " << getWrites().size()
+           << " writes, expected one each (sched_copy_r1)";
+  auto from = mlir::cast<RefType>(getReads()[0].getType()).getTensor(),
+       to = mlir::cast<RefType>(getWrites()[0].getType()).getTensor();
+  if (from.getShape() != to.getShape())
+    return emitOpError("copies ")
+           << from << " to " << to << ", whose sizes differ (sched_copy_r1)";
   return verifyWrites(*this, getWrites());
 }
 

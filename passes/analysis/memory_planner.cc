@@ -1,5 +1,7 @@
-// Best-fit placement in several fixed orders, the smallest arena wins; then the winner's order is improved by moving what caused the peak to the front.
-// Invariant: each order is a pure function of the requests, ties broken by index. Randomness or time limits would make plans differ between machines.
+// Best-fit placement in several fixed orders, the smallest arena wins; then the
+// winner's order is improved by moving what caused the peak to the front.
+// Invariant: each order is a pure function of the requests, ties broken by
+// index. Randomness or time limits would make plans differ between machines.
 #include "passes/analysis/memory_planner.h"
 
 #include <algorithm>
@@ -10,14 +12,17 @@ namespace heddle {
 namespace {
 
 constexpr int kImprovementRounds = 48;
-// Work units (request pairs looked at) that improvement may spend; keeps plans of 8B models under a second or so.
+// Work units (request pairs looked at) that improvement may spend; keeps plans
+// of 8B models under a second or so.
 constexpr int64_t kImprovementWork = 200'000'000;
 
 struct Item {
   int64_t bytes, first, last;
 };
 
-bool meet(const Item& a, const Item& b) { return a.first <= b.last && b.first <= a.last; }
+bool meet(const Item& a, const Item& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
 
 int64_t lowerBoundOf(const std::vector<Item>& items) {
   std::vector<std::pair<int64_t, int64_t>> changes;
@@ -32,10 +37,12 @@ int64_t lowerBoundOf(const std::vector<Item>& items) {
   return most;
 }
 
-// Places items in the given order, each in the smallest gap between the placed ones that it meets.
+// Places items in the given order, each in the smallest gap between the placed
+// ones that it meets.
 class Placement {
  public:
-  Placement(const std::vector<Item>& items, const std::vector<int>& order) : offsets(items.size(), 0) {
+  Placement(const std::vector<Item>& items, const std::vector<int>& order)
+      : offsets(items.size(), 0) {
     // Indices of placed items, by offset.
     std::vector<int> placed;
     placed.reserve(items.size());
@@ -54,7 +61,10 @@ class Placement {
       }
       offsets[i] = best < 0 ? end : best;
       arena = std::max(arena, offsets[i] + item.bytes);
-      auto at = std::upper_bound(placed.begin(), placed.end(), i, [&](int a, int b) { return std::pair(offsets[a], a) < std::pair(offsets[b], b); });
+      auto at =
+          std::upper_bound(placed.begin(), placed.end(), i, [&](int a, int b) {
+            return std::pair(offsets[a], a) < std::pair(offsets[b], b);
+          });
       placed.insert(at, i);
     }
   }
@@ -65,9 +75,12 @@ class Placement {
 
 }  // namespace
 
-MemoryPlan planMemory(const std::vector<BufferRequest>& requests, int64_t alignment) {
+MemoryPlan planMemory(const std::vector<BufferRequest>& requests,
+                      int64_t alignment) {
   std::vector<Item> items;
-  for (const BufferRequest& r : requests) items.push_back({(r.bytes + alignment - 1) / alignment * alignment, r.first, r.last});
+  for (const BufferRequest& r : requests)
+    items.push_back(
+        {(r.bytes + alignment - 1) / alignment * alignment, r.first, r.last});
   MemoryPlan plan;
   plan.lowerBound = lowerBoundOf(items);
 
@@ -78,7 +91,11 @@ MemoryPlan planMemory(const std::vector<BufferRequest>& requests, int64_t alignm
       [](const Item& i) { return std::pair(i.first - i.last, -i.bytes); },
       [](const Item& i) { return std::pair(i.first, -i.bytes); },
       [](const Item& i) { return std::pair(-i.last, -i.bytes); },
-      [](const Item& i) { return std::pair(-static_cast<int64_t>(static_cast<double>(i.bytes) / 256 * (i.last - i.first + 1)), i.first); },
+      [](const Item& i) {
+        return std::pair(-static_cast<int64_t>(static_cast<double>(i.bytes) /
+                                               256 * (i.last - i.first + 1)),
+                         i.first);
+      },
   };
   std::vector<int> bestOrder;
   std::vector<int64_t> bestOffsets;
@@ -94,18 +111,25 @@ MemoryPlan planMemory(const std::vector<BufferRequest>& requests, int64_t alignm
   for (const Key& key : keys) {
     std::vector<int> order(items.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key(items[a]) < key(items[b]); });
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return key(items[a]) < key(items[b]);
+    });
     attempt(order);
     if (bestArena == plan.lowerBound) break;
   }
 
   int64_t n = static_cast<int64_t>(items.size());
-  int64_t rounds = std::min<int64_t>(kImprovementRounds, n == 0 ? 0 : kImprovementWork / (n * n + 1));
-  for (int64_t round = 0; round < rounds && bestArena > plan.lowerBound; ++round) {
-    // The items that end at the arena's top were placed too late; let the largest of them (another one each round) choose first.
+  int64_t rounds = std::min<int64_t>(
+      kImprovementRounds, n == 0 ? 0 : kImprovementWork / (n * n + 1));
+  for (int64_t round = 0; round < rounds && bestArena > plan.lowerBound;
+       ++round) {
+    // The items that end at the arena's top were placed too late; let the
+    // largest of them (another one each round) choose first.
     std::vector<int> guilty;
     for (int i : bestOrder)
-      if (items[i].bytes > 0 && bestOffsets[i] + items[i].bytes > plan.lowerBound) guilty.push_back(i);
+      if (items[i].bytes > 0 &&
+          bestOffsets[i] + items[i].bytes > plan.lowerBound)
+        guilty.push_back(i);
     if (guilty.empty()) break;
     int chosen = guilty[round % guilty.size()];
     std::vector<int> order = bestOrder;

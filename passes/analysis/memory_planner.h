@@ -1,6 +1,8 @@
 // Buffers with lifetimes -> offsets in one arena.
-// Invariant: two requests whose lifetimes meet never share a byte; every offset is a multiple of the alignment; equal requests give equal offsets on every machine.
-// What would break it: a lifetime that ends before the last step that touches the buffer.
+// Invariant: two requests whose lifetimes meet never share a byte; every offset
+// is a multiple of the alignment; equal requests give equal offsets on every
+// machine. What would break it: a lifetime that ends before the last step that
+// touches the buffer.
 #ifndef HEDDLE_PASSES_ANALYSIS_MEMORY_PLANNER_H_
 #define HEDDLE_PASSES_ANALYSIS_MEMORY_PLANNER_H_
 
@@ -19,11 +21,13 @@ struct BufferRequest {
 struct MemoryPlan {
   std::vector<int64_t> offsets;
   int64_t arenaBytes = 0;
-  // The largest sum of (aligned) bytes alive at one step: no plan can be smaller.
+  // The largest sum of (aligned) bytes alive at one step: no plan can be
+  // smaller.
   int64_t lowerBound = 0;
 };
 
-MemoryPlan planMemory(const std::vector<BufferRequest>& requests, int64_t alignment);
+MemoryPlan planMemory(const std::vector<BufferRequest>& requests,
+                      int64_t alignment);
 
 }  // namespace heddle
 

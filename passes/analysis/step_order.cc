@@ -1,4 +1,5 @@
-// Byte accesses, lifetimes and vector clocks of a section's steps. Invariant: clocks only grow; a step's end clock holds its own index under its stream.
+// Byte accesses, lifetimes and vector clocks of a section's steps. Invariant:
+// clocks only grow; a step's end clock holds its own index under its stream.
 // Feeding steps out of order would lose what their waits bring.
 #include "passes/analysis/step_order.h"
 
@@ -9,8 +10,10 @@ namespace heddle {
 llvm::SmallVector<Access> accessesOf(sched::StepInterface step) {
   llvm::SmallVector<Access> result;
   auto add = [&](mlir::Value ref, bool write) {
-    sched::Geometry g = sched::geometryOf(mlir::cast<sched::RefType>(ref.getType()));
-    result.push_back({sched::bufferOf(ref), g.offset * g.elementBytes, g.end() * g.elementBytes, write});
+    sched::Geometry g =
+        sched::geometryOf(mlir::cast<sched::RefType>(ref.getType()));
+    result.push_back({sched::bufferOf(ref), g.offset * g.elementBytes,
+                      g.end() * g.elementBytes, write});
   };
   for (mlir::Value ref : step.getReads()) add(ref, false);
   for (mlir::Value ref : step.getWrites()) add(ref, true);
@@ -22,7 +25,8 @@ bool conflict(llvm::ArrayRef<Access> a, llvm::ArrayRef<Access> b) {
     for (const Access& y : b) {
       if (!x.write && !y.write) continue;
       sched::BufferOp p = x.buffer, q = y.buffer;
-      if (p.getArena() != q.getArena() || p.getSpace() != q.getSpace()) continue;
+      if (p.getArena() != q.getArena() || p.getSpace() != q.getSpace())
+        continue;
       int64_t pOffset = 0, qOffset = 0;
       if (p != q) {
         // Unplaced buffers share nothing.
@@ -30,7 +34,9 @@ bool conflict(llvm::ArrayRef<Access> a, llvm::ArrayRef<Access> b) {
         pOffset = *p.getOffset();
         qOffset = *q.getOffset();
       }
-      if (pOffset + x.begin < qOffset + y.end && qOffset + y.begin < pOffset + x.end) return true;
+      if (pOffset + x.begin < qOffset + y.end &&
+          qOffset + y.begin < pOffset + x.end)
+        return true;
     }
   }
   return false;
@@ -39,11 +45,13 @@ bool conflict(llvm::ArrayRef<Access> a, llvm::ArrayRef<Access> b) {
 llvm::SmallVector<sched::StepInterface> stepsOf(sched::SectionOp section) {
   llvm::SmallVector<sched::StepInterface> steps;
   for (mlir::Operation& op : section.getBody().front())
-    if (auto step = mlir::dyn_cast<sched::StepInterface>(op)) steps.push_back(step);
+    if (auto step = mlir::dyn_cast<sched::StepInterface>(op))
+      steps.push_back(step);
   return steps;
 }
 
-llvm::DenseMap<mlir::Operation*, Lifetime> lifetimesOf(sched::SectionOp section) {
+llvm::DenseMap<mlir::Operation*, Lifetime> lifetimesOf(
+    sched::SectionOp section) {
   llvm::DenseMap<mlir::Operation*, Lifetime> lifetimes;
   auto touch = [&](mlir::Value ref, int64_t index) {
     sched::BufferOp buffer = sched::bufferOf(ref);
@@ -57,7 +65,8 @@ llvm::DenseMap<mlir::Operation*, Lifetime> lifetimesOf(sched::SectionOp section)
     for (mlir::Value operand : step->getOperands()) touch(operand, index);
     ++index;
   }
-  for (auto result : section.getBody().front().getOps<sched::ResultOp>()) touch(result.getValue(), index);
+  for (auto result : section.getBody().front().getOps<sched::ResultOp>())
+    touch(result.getValue(), index);
   return lifetimes;
 }
 
@@ -69,14 +78,16 @@ void StreamClock::start(int64_t index, sched::StepInterface step) {
 }
 
 void StreamClock::join(int64_t earlier) {
-  for (size_t s = 0; s < current.size(); ++s) current[s] = std::max(current[s], ends[earlier][s]);
+  for (size_t s = 0; s < current.size(); ++s)
+    current[s] = std::max(current[s], ends[earlier][s]);
 }
 
 void StreamClock::finish() {
   current[running.getStream()] = runningIndex;
   ofStream[running.getStream()] = current;
   ends.push_back(current);
-  if (std::optional<uint64_t> event = running.getSignal()) signalledBy[*event] = runningIndex;
+  if (std::optional<uint64_t> event = running.getSignal())
+    signalledBy[*event] = runningIndex;
 }
 
 }  // namespace heddle

@@ -1,6 +1,8 @@
-// Which values of a functional graph step share a storage, and until when that storage is needed in a given order of ops.
-// Invariant: a value's root is the value that a non-view op (or an argument) made; aliases are reached through ViewLike ops only.
-// What would break it: an op that returns a view without the interface.
+// Which values of a functional graph step share a storage, and until when that
+// storage is needed in a given order of ops. Invariant: a value's root is the
+// value that a non-view op (or an argument) made; aliases are reached through
+// ViewLike ops only. What would break it: an op that returns a view without the
+// interface.
 #ifndef HEDDLE_PASSES_ANALYSIS_STORAGE_H_
 #define HEDDLE_PASSES_ANALYSIS_STORAGE_H_
 
@@ -26,17 +28,21 @@ class Liveness {
   static constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 
   // Views in `order` are not uses. The roots of `kept` live forever.
-  Liveness(llvm::ArrayRef<mlir::Operation*> order, llvm::ArrayRef<mlir::Value> kept);
+  Liveness(llvm::ArrayRef<mlir::Operation*> order,
+           llvm::ArrayRef<mlir::Value> kept);
 
-  // Position in `order` of the last op that reads `value`'s storage; -1 if none does.
+  // Position in `order` of the last op that reads `value`'s storage; -1 if none
+  // does.
   int64_t lastUse(mlir::Value value) const;
 
  private:
   llvm::DenseMap<mlir::Value, int64_t> last;
 };
 
-// True if the out-of-place kernel of `op` may write result 0 to the address of operand `operand`: it reads an element of each operand for the last time before it writes
-// the result's element at the same place, and both have one geometry. Says nothing about whether the operand is dead.
+// True if the out-of-place kernel of `op` may write result 0 to the address of
+// operand `operand`: it reads an element of each operand for the last time
+// before it writes the result's element at the same place, and both have one
+// geometry. Says nothing about whether the operand is dead.
 bool mayWriteOver(mlir::Operation* op, unsigned operand);
 
 }  // namespace heddle

@@ -1,5 +1,7 @@
-// One walk over the plan op: buffers and values get their indices where they are named, steps refer to them. Invariant: indices follow program order, so equal IR
-// gives equal bytes. Anything that ordered by pointer would break that.
+// One walk over the plan op: buffers and values get their indices where they
+// are named, steps refer to them. Invariant: indices follow program order, so
+// equal IR gives equal bytes. Anything that ordered by pointer would break
+// that.
 #include "passes/emit/emit.h"
 
 #include <map>
@@ -43,18 +45,23 @@ std::optional<plan::DType> dtypeOf(mlir::Type type) {
   if (type.isF64()) return plan::DType::kF64;
   if (type.isFloat8E4M3FN()) return plan::DType::kF8E4M3FN;
   if (type.isFloat8E5M2()) return plan::DType::kF8E5M2;
-  if (auto complexType = mlir::dyn_cast<mlir::ComplexType>(type)) return complexType.getElementType().isF32() ? plan::DType::kC64 : plan::DType::kC128;
+  if (auto complexType = mlir::dyn_cast<mlir::ComplexType>(type))
+    return complexType.getElementType().isF32() ? plan::DType::kC64
+                                                : plan::DType::kC128;
   return std::nullopt;
 }
 
-// Module path and "file:line" of a location: NameLoc around FileLineCol, either part may be missing.
+// Module path and "file:line" of a location: NameLoc around FileLineCol, either
+// part may be missing.
 plan::Location locationOf(mlir::Location loc) {
   plan::Location result;
   if (auto name = mlir::dyn_cast<mlir::NameLoc>(loc)) {
     result.path = name.getName().str();
     loc = name.getChildLoc();
   }
-  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(loc)) result.source = file.getFilename().str() + ":" + std::to_string(file.getLine());
+  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(loc))
+    result.source =
+        file.getFilename().str() + ":" + std::to_string(file.getLine());
   return result;
 }
 
@@ -66,7 +73,9 @@ class Emitter {
     out.mode = op.getMode().str();
     out.torch_version = op.getTorchVersion().str();
     out.config = op.getConfig().str();
-    for (llvm::StringRef stream : op.getStreams().getAsValueRange<mlir::StringAttr>()) out.streams.push_back(stream.str());
+    for (llvm::StringRef stream :
+         op.getStreams().getAsValueRange<mlir::StringAttr>())
+      out.streams.push_back(stream.str());
     out.locations.emplace_back();
     locations[{"", ""}] = 0;
     for (mlir::Operation& each : op.getBody().front())
@@ -81,13 +90,16 @@ class Emitter {
         .Case([&](sched::BufferOp buffer) { return emitBuffer(buffer); })
         .Case([&](sched::ValueOp value) { return emitValue(value); })
         .Case([&](sched::InputOp input) {
-          out.inputs.push_back({"input", input.getName().str(), values.lookup(input.getValue())});
+          out.inputs.push_back({"input", input.getName().str(),
+                                values.lookup(input.getValue())});
           return success();
         })
         .Case([&](sched::StateOp state) {
           plan::StateEntry entry;
           entry.kind = state.getKind().str();
-          for (llvm::StringRef name : state.getNames().getAsValueRange<mlir::StringAttr>()) entry.names.push_back(name.str());
+          for (llvm::StringRef name :
+               state.getNames().getAsValueRange<mlir::StringAttr>())
+            entry.names.push_back(name.str());
           entry.value = values.lookup(state.getValue());
           entry.trainable = state.getTrainable();
           entry.persistent = state.getPersistent();
@@ -97,28 +109,42 @@ class Emitter {
         })
         .Case([&](sched::ConstantOp constant) {
           llvm::StringRef data = constant.getData();
-          out.constants.push_back({constant.getName().str(), values.lookup(constant.getValue()), std::vector<uint8_t>(data.bytes_begin(), data.bytes_end())});
+          out.constants.push_back(
+              {constant.getName().str(), values.lookup(constant.getValue()),
+               std::vector<uint8_t>(data.bytes_begin(), data.bytes_end())});
           return success();
         })
         .Case([&](sched::SectionOp section) { return emitSection(section); })
-        .Default([](mlir::Operation* other) -> LogicalResult { return other->emitOpError("cannot be written into a plan"); });
+        .Default([](mlir::Operation* other) -> LogicalResult {
+          return other->emitOpError("cannot be written into a plan");
+        });
   }
 
   LogicalResult emitBuffer(sched::BufferOp op) {
-    if (!op.getOffset()) return op.emitOpError("has no offset; run sched-plan-memory before emitting");
+    if (!op.getOffset())
+      return op.emitOpError(
+          "has no offset; run sched-plan-memory before emitting");
     buffers[op.getResult()] = out.buffers.size();
-    out.buffers.push_back({static_cast<plan::Arena>(op.getArena()), static_cast<plan::Space>(op.getSpace()), static_cast<plan::Category>(op.getCategory()),
-                           *op.getOffset(), op.getBytes(), op.getLabel().value_or("").str()});
+    out.buffers.push_back({static_cast<plan::Arena>(op.getArena()),
+                           static_cast<plan::Space>(op.getSpace()),
+                           static_cast<plan::Category>(op.getCategory()),
+                           *op.getOffset(), op.getBytes(),
+                           op.getLabel().value_or("").str()});
     uint64_t end = sched::alignUp(*op.getOffset() + op.getBytes());
-    if (op.getArena() == sched::Arena::State) out.state_bytes = std::max(out.state_bytes, end);
-    if (op.getArena() == sched::Arena::Constant) out.constant_bytes = std::max(out.constant_bytes, end);
+    if (op.getArena() == sched::Arena::State)
+      out.state_bytes = std::max(out.state_bytes, end);
+    if (op.getArena() == sched::Arena::Constant)
+      out.constant_bytes = std::max(out.constant_bytes, end);
     return success();
   }
 
   LogicalResult emitValue(sched::ValueOp op) {
-    auto type = mlir::cast<sched::RefType>(op.getResult().getType()).getTensor();
+    auto type =
+        mlir::cast<sched::RefType>(op.getResult().getType()).getTensor();
     std::optional<plan::DType> dtype = dtypeOf(type.getElementType());
-    if (!dtype) return op.emitOpError("has element type ") << type.getElementType() << ", which plans do not know";
+    if (!dtype)
+      return op.emitOpError("has element type ")
+             << type.getElementType() << ", which plans do not know";
     sched::Geometry g = sched::geometryOf(type);
     values[op.getResult()] = out.values.size();
     plan::Value value;
@@ -141,7 +167,9 @@ class Emitter {
       if (auto step = mlir::dyn_cast<sched::StepInterface>(op)) {
         if (failed(emitStep(step, result))) return failure();
       } else if (auto binding = mlir::dyn_cast<sched::ResultOp>(op)) {
-        result.results.push_back({binding.getKind().str(), binding.getName().str(), values.lookup(binding.getValue())});
+        result.results.push_back({binding.getKind().str(),
+                                  binding.getName().str(),
+                                  values.lookup(binding.getValue())});
       } else if (failed(emitOp(&op))) {
         return failure();
       }
@@ -157,11 +185,13 @@ class Emitter {
     if (op.getSignal()) step.signal = *op.getSignal();
     step.location = locationIndex(op->getLoc());
     for (mlir::Value ref : op->getOperands()) {
-      sched::Geometry g = sched::geometryOf(mlir::cast<sched::RefType>(ref.getType()));
+      sched::Geometry g =
+          sched::geometryOf(mlir::cast<sched::RefType>(ref.getType()));
       step.bytes += g.elements() * g.elementBytes;
     }
     auto common = [&](auto typed) {
-      step.rng_id = typed.getRngId() ? static_cast<int32_t>(*typed.getRngId()) : -1;
+      step.rng_id =
+          typed.getRngId() ? static_cast<int32_t>(*typed.getRngId()) : -1;
       step.phase = typed.getPhase();
       step.flops = typed.getFlops();
     };
@@ -170,38 +200,55 @@ class Emitter {
       step.kind = kind;
       step.name = typed.getCallee().str();
       auto next = typed.getReads().begin();
-      for (auto [attr, name] : llvm::zip(typed.getArgs(), typed.getArgNames().template getAsValueRange<mlir::StringAttr>())) {
+      for (auto [attr, name] :
+           llvm::zip(typed.getArgs(),
+                     typed.getArgNames()
+                         .template getAsValueRange<mlir::StringAttr>())) {
         FailureOr<plan::Arg> arg = argOf(op, attr, next);
         if (failed(arg)) return failure();
         arg->name = name.str();
         step.args.push_back(std::move(*arg));
       }
-      for (int64_t slot : typed.getResultSlots()) step.results.push_back(slot < 0 ? -1 : static_cast<int32_t>(values.lookup(typed.getWrites()[slot])));
+      for (int64_t slot : typed.getResultSlots())
+        step.results.push_back(slot < 0 ? -1
+                                        : static_cast<int32_t>(values.lookup(
+                                              typed.getWrites()[slot])));
       return success();
     };
-    LogicalResult done = llvm::TypeSwitch<mlir::Operation*, LogicalResult>(op)
-                             .Case([&](sched::AtenOp typed) { return call(typed, plan::StepKind::kAten); })
-                             .Case([&](sched::KernelOp typed) { return call(typed, plan::StepKind::kKernel); })
-                             .Case([&](sched::HostOp typed) { return call(typed, plan::StepKind::kHost); })
-                             .Case([&](sched::CopyOp typed) {
-                               common(typed);
-                               step.kind = plan::StepKind::kCopy;
-                               step.name = "copy";
-                               plan::Arg source;
-                               source.kind = plan::ArgKind::kValue;
-                               source.i = values.lookup(typed.getReads()[0]);
-                               source.name = "src";
-                               step.args.push_back(std::move(source));
-                               step.results.push_back(values.lookup(typed.getWrites()[0]));
-                               return success();
-                             })
-                             .Default([](mlir::Operation* other) -> LogicalResult { return other->emitOpError("is a step kind that plans do not have"); });
+    LogicalResult done =
+        llvm::TypeSwitch<mlir::Operation*, LogicalResult>(op)
+            .Case([&](sched::AtenOp typed) {
+              return call(typed, plan::StepKind::kAten);
+            })
+            .Case([&](sched::KernelOp typed) {
+              return call(typed, plan::StepKind::kKernel);
+            })
+            .Case([&](sched::HostOp typed) {
+              return call(typed, plan::StepKind::kHost);
+            })
+            .Case([&](sched::CopyOp typed) {
+              common(typed);
+              step.kind = plan::StepKind::kCopy;
+              step.name = "copy";
+              plan::Arg source;
+              source.kind = plan::ArgKind::kValue;
+              source.i = values.lookup(typed.getReads()[0]);
+              source.name = "src";
+              step.args.push_back(std::move(source));
+              step.results.push_back(values.lookup(typed.getWrites()[0]));
+              return success();
+            })
+            .Default([](mlir::Operation* other) -> LogicalResult {
+              return other->emitOpError(
+                  "is a step kind that plans do not have");
+            });
     section.steps.push_back(std::move(step));
     return done;
   }
 
   template <typename Iterator>
-  FailureOr<plan::Arg> argOf(mlir::Operation* op, Attribute attr, Iterator& next) {
+  FailureOr<plan::Arg> argOf(mlir::Operation* op, Attribute attr,
+                             Iterator& next) {
     plan::Arg arg;
     bool known =
         llvm::TypeSwitch<Attribute, bool>(attr)
@@ -213,8 +260,14 @@ class Emitter {
             })
             .Case([&](mlir::ArrayAttr list) {
               arg.kind = plan::ArgKind::kValueList;
-              for (Attribute entry : list) arg.ints.push_back(mlir::isa<sched::OperandAttr>(entry) ? static_cast<int64_t>(values.lookup(*next++)) : -1);
-              return llvm::all_of(list, [](Attribute entry) { return mlir::isa<sched::OperandAttr, mlir::UnitAttr>(entry); });
+              for (Attribute entry : list)
+                arg.ints.push_back(
+                    mlir::isa<sched::OperandAttr>(entry)
+                        ? static_cast<int64_t>(values.lookup(*next++))
+                        : -1);
+              return llvm::all_of(list, [](Attribute entry) {
+                return mlir::isa<sched::OperandAttr, mlir::UnitAttr>(entry);
+              });
             })
             .Case([&](mlir::BoolAttr value) {
               arg.kind = plan::ArgKind::kBool;
@@ -238,17 +291,20 @@ class Emitter {
             })
             .Case([&](mlir::DenseI64ArrayAttr list) {
               arg.kind = plan::ArgKind::kIntList;
-              arg.ints.assign(list.asArrayRef().begin(), list.asArrayRef().end());
+              arg.ints.assign(list.asArrayRef().begin(),
+                              list.asArrayRef().end());
               return true;
             })
             .Case([&](mlir::DenseF64ArrayAttr list) {
               arg.kind = plan::ArgKind::kFloatList;
-              arg.floats.assign(list.asArrayRef().begin(), list.asArrayRef().end());
+              arg.floats.assign(list.asArrayRef().begin(),
+                                list.asArrayRef().end());
               return true;
             })
             .Case([&](mlir::DenseBoolArrayAttr list) {
               arg.kind = plan::ArgKind::kBoolList;
-              arg.ints.assign(list.asArrayRef().begin(), list.asArrayRef().end());
+              arg.ints.assign(list.asArrayRef().begin(),
+                              list.asArrayRef().end());
               return true;
             })
             .Case([&](mlir::TypeAttr type) {
@@ -277,13 +333,16 @@ class Emitter {
               return true;
             })
             .Default([](Attribute) { return false; });
-    if (!known) return op->emitOpError("has argument ") << attr << ", which plans cannot hold";
+    if (!known)
+      return op->emitOpError("has argument ")
+             << attr << ", which plans cannot hold";
     return arg;
   }
 
   uint32_t locationIndex(mlir::Location loc) {
     plan::Location location = locationOf(loc);
-    auto [it, fresh] = locations.try_emplace({location.path, location.source}, out.locations.size());
+    auto [it, fresh] = locations.try_emplace({location.path, location.source},
+                                             out.locations.size());
     if (fresh) out.locations.push_back(std::move(location));
     return it->second;
   }
@@ -318,9 +377,12 @@ FailureOr<std::vector<uint8_t>> emitPlan(sched::PlanOp op) {
   FailureOr<plan::Plan> plan = Emitter().emit(op);
   if (failed(plan)) return failure();
   std::vector<uint8_t> bytes = plan::Serialize(*plan);
-  absl::StatusOr<plan::Plan> parsed = plan::ParsePlan(bytes.data(), bytes.size());
+  absl::StatusOr<plan::Plan> parsed =
+      plan::ParsePlan(bytes.data(), bytes.size());
   absl::Status status = parsed.ok() ? plan::Verify(*parsed) : parsed.status();
-  if (!status.ok()) return op.emitOpError("was written as a plan that the reader refuses: ") << std::string(status.message());
+  if (!status.ok())
+    return op.emitOpError("was written as a plan that the reader refuses: ")
+           << std::string(status.message());
   return bytes;
 }
 

@@ -1,5 +1,6 @@
 // sched.plan -> plan data and bytes.
-// Invariant: what is emitted parses: emitPlan reads its own bytes back before it returns them.
+// Invariant: what is emitted parses: emitPlan reads its own bytes back before
+// it returns them.
 #ifndef HEDDLE_PASSES_EMIT_EMIT_H_
 #define HEDDLE_PASSES_EMIT_EMIT_H_
 
@@ -10,7 +11,8 @@
 
 namespace heddle {
 
-// The bytes of the plan file; an error on the op that cannot be written. Every buffer must have been placed.
+// The bytes of the plan file; an error on the op that cannot be written. Every
+// buffer must have been placed.
 mlir::FailureOr<std::vector<uint8_t>> emitPlan(sched::PlanOp plan);
 
 }  // namespace heddle

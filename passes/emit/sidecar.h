@@ -1,5 +1,7 @@
-// step.safetensors -> constants by name. The file is read whole: it holds small tensors only.
-// Invariant: every tensor returned lies inside the file and its bytes match its shape and dtype; anything else is an error that names the file and the tensor.
+// step.safetensors -> constants by name. The file is read whole: it holds small
+// tensors only. Invariant: every tensor returned lies inside the file and its
+// bytes match its shape and dtype; anything else is an error that names the
+// file and the tensor.
 #ifndef HEDDLE_PASSES_EMIT_SIDECAR_H_
 #define HEDDLE_PASSES_EMIT_SIDECAR_H_
 

@@ -1,5 +1,7 @@
-// Cuts graph steps into sections and lowers each: values into refs, ops into steps. Plans first (which op belongs to which section), writes second, erases the graph last.
-// Invariant: an op runs in every section whose results depend on it, and in no other. A value that crosses sections does so in state.
+// Cuts graph steps into sections and lowers each: values into refs, ops into
+// steps. Plans first (which op belongs to which section), writes second, erases
+// the graph last. Invariant: an op runs in every section whose results depend
+// on it, and in no other. A value that crosses sections does so in state.
 #include "ir/optim/OptimDialect.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
@@ -26,40 +28,61 @@ struct Result {
 
 llvm::SmallVector<Result> resultsOf(graph::StepOp step) {
   llvm::SmallVector<Result> results;
-  for (auto [role, value] : llvm::zip(step.getResultRoles(), step.getBody().front().getTerminator()->getOperands())) results.push_back({role, value});
+  for (auto [role, value] :
+       llvm::zip(step.getResultRoles(),
+                 step.getBody().front().getTerminator()->getOperands()))
+    results.push_back({role, value});
   return results;
 }
 
-// "kind name" of what a result replaces in state, or "" for results that the caller reads.
-std::pair<llvm::StringRef, llvm::StringRef> replacedState(mlir::Attribute role, const PlanLowering& plan) {
-  if (auto state = mlir::dyn_cast<graph::NewStateAttr>(role)) return {state.getKind().getValue(), state.getName().getValue()};
-  if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role)) return {plan.stateOf("buffer", fresh.getName()) ? "buffer" : "parameter", fresh.getName().getValue()};
+// "kind name" of what a result replaces in state, or "" for results that the
+// caller reads.
+std::pair<llvm::StringRef, llvm::StringRef> replacedState(
+    mlir::Attribute role, const PlanLowering& plan) {
+  if (auto state = mlir::dyn_cast<graph::NewStateAttr>(role))
+    return {state.getKind().getValue(), state.getName().getValue()};
+  if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role))
+    return {plan.stateOf("buffer", fresh.getName()) ? "buffer" : "parameter",
+            fresh.getName().getValue()};
   return {};
 }
 
-// A cast to a state's dtype whose only purpose is the write: the copy into state converts.
+// A cast to a state's dtype whose only purpose is the write: the copy into
+// state converts.
 Value withoutCast(Value value) {
   mlir::Operation* op = value.getDefiningOp();
-  if (!op || op->getName().getStringRef() != "graph._to_copy" || !value.hasOneUse()) return value;
-  auto from = mlir::cast<mlir::RankedTensorType>(op->getOperand(0).getType()), to = mlir::cast<mlir::RankedTensorType>(value.getType());
+  if (!op || op->getName().getStringRef() != "graph._to_copy" ||
+      !value.hasOneUse())
+    return value;
+  auto from = mlir::cast<mlir::RankedTensorType>(op->getOperand(0).getType()),
+       to = mlir::cast<mlir::RankedTensorType>(value.getType());
   return from.getShape() == to.getShape() ? op->getOperand(0) : value;
 }
 
-LogicalResult addResult(SectionLowering& lowering, mlir::Attribute role, Value value) {
-  if (mlir::isa<graph::LossAttr>(role)) return lowering.addResult("loss", "loss", value);
-  if (auto gradient = mlir::dyn_cast<graph::GradientAttr>(role)) return lowering.addResult("gradient", gradient.getName(), value);
-  if (auto output = mlir::dyn_cast<graph::OutputAttr>(role)) return lowering.addResult("output", output.getName(), value);
-  if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role)) return lowering.addResult("new_value", fresh.getName(), value);
-  return mlir::emitError(value.getLoc(), "result has role ") << role << ", which this section cannot return";
+LogicalResult addResult(SectionLowering& lowering, mlir::Attribute role,
+                        Value value) {
+  if (mlir::isa<graph::LossAttr>(role))
+    return lowering.addResult("loss", "loss", value);
+  if (auto gradient = mlir::dyn_cast<graph::GradientAttr>(role))
+    return lowering.addResult("gradient", gradient.getName(), value);
+  if (auto output = mlir::dyn_cast<graph::OutputAttr>(role))
+    return lowering.addResult("output", output.getName(), value);
+  if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role))
+    return lowering.addResult("new_value", fresh.getName(), value);
+  return mlir::emitError(value.getLoc(), "result has role ")
+         << role << ", which this section cannot return";
 }
 
-// Moves every accumulation to just after the op that its gradient comes from, so that the gradient dies there.
+// Moves every accumulation to just after the op that its gradient comes from,
+// so that the gradient dies there.
 void accumulateEarly(llvm::SmallVector<mlir::Operation*>& order) {
-  llvm::DenseMap<mlir::Operation*, llvm::SmallVector<mlir::Operation*, 1>> after;
+  llvm::DenseMap<mlir::Operation*, llvm::SmallVector<mlir::Operation*, 1>>
+      after;
   llvm::SmallVector<mlir::Operation*> rest, result;
   for (mlir::Operation* op : order) {
     auto accumulate = mlir::dyn_cast<optim::AccumulateOp>(op);
-    mlir::Operation* producer = accumulate ? accumulate.getValue().getDefiningOp() : nullptr;
+    mlir::Operation* producer =
+        accumulate ? accumulate.getValue().getDefiningOp() : nullptr;
     if (producer) {
       after[producer].push_back(op);
     } else {
@@ -85,14 +108,21 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
 
   LogicalResult lower(llvm::MutableArrayRef<graph::StepOp> steps) {
     mlir::ModuleOp module = getOperation();
-    if (steps.empty() || steps.size() > 2) return module.emitError("has ") << steps.size() << " graph.step ops, expected the step and at most an evaluation program";
-    if (mode != "replay" && mode != "train") return module.emitError("has no mode '") << mode << "'; use replay or train";
+    if (steps.empty() || steps.size() > 2)
+      return module.emitError("has ") << steps.size()
+                                      << " graph.step ops, expected the step "
+                                         "and at most an evaluation program";
+    if (mode != "replay" && mode != "train")
+      return module.emitError("has no mode '")
+             << mode << "'; use replay or train";
     graph::StepOp step = steps[0];
     auto builder = mlir::OpBuilder::atBlockEnd(module.getBody());
     auto recorded = resolvedConfig(step);
     if (failed(recorded)) return failure();
-    auto planOp = builder.create<sched::PlanOp>(step.getLoc(), step.getTarget(), step.getPrecision(), mode.getValue(), step.getTorchVersion(), *recorded,
-                                                builder.getStrArrayAttr({"compute"}));
+    auto planOp = builder.create<sched::PlanOp>(
+        step.getLoc(), step.getTarget(), step.getPrecision(), mode.getValue(),
+        step.getTorchVersion(), *recorded,
+        builder.getStrArrayAttr({"compute"}));
     planOp.getBody().emplaceBlock();
 
     Sidecar data, evalData;
@@ -100,61 +130,93 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     PlanLowering plan(planOp);
     if (failed(plan.bind(step, data, ""))) return failure();
     if (steps.size() == 2) {
-      if (failed(read(steps[1], evalSidecar.empty() ? sidecar : evalSidecar, evalData))) return failure();
+      if (failed(read(steps[1], evalSidecar.empty() ? sidecar : evalSidecar,
+                      evalData)))
+        return failure();
       if (failed(plan.bind(steps[1], evalData, "evaluate."))) return failure();
     }
     if (failed(lowerPrologue(plan, step))) return failure();
-    if (mode == "replay") return steps.size() == 1 ? lowerReplay(plan, step) : steps[1].emitOpError("is an evaluation program, which mode replay has no section for");
-    if (failed(lowerMicro(plan, step, "micro_first")) || failed(lowerMicro(plan, step, "micro_next")) || failed(lowerBoundary(plan, step))) return failure();
+    if (mode == "replay")
+      return steps.size() == 1 ? lowerReplay(plan, step)
+                               : steps[1].emitOpError(
+                                     "is an evaluation program, which mode "
+                                     "replay has no section for");
+    if (failed(lowerMicro(plan, step, "micro_first")) ||
+        failed(lowerMicro(plan, step, "micro_next")) ||
+        failed(lowerBoundary(plan, step)))
+      return failure();
     return steps.size() == 2 ? lowerEvaluate(plan, steps[1]) : success();
   }
 
-  LogicalResult read(graph::StepOp step, const std::string& path, Sidecar& data) {
+  LogicalResult read(graph::StepOp step, const std::string& path,
+                     Sidecar& data) {
     if (path.empty()) return success();
     std::string error = readSidecar(path, data);
     return error.empty() ? success() : step.emitOpError() << error;
   }
 
-  // What the caller must know before the first micro-batch runs: that the guards hold, and how many labels count.
+  // What the caller must know before the first micro-batch runs: that the
+  // guards hold, and how many labels count.
   LogicalResult lowerPrologue(PlanLowering& plan, graph::StepOp step) {
     mlir::Block& block = step.getBody().front();
     llvm::SmallVector<mlir::Operation*> guards;
     for (auto guard : block.getOps<graph::GuardOp>()) guards.push_back(guard);
-    mlir::Operation* loss = step.getLossAverage() == "tokens" ? crossEntropyOf(step) : nullptr;
-    if (step.getLossAverage() == "tokens" && !loss) return step.emitOpError("averages over tokens but its loss is no graph.nll_loss_forward");
+    mlir::Operation* loss =
+        step.getLossAverage() == "tokens" ? crossEntropyOf(step) : nullptr;
+    if (step.getLossAverage() == "tokens" && !loss)
+      return step.emitOpError(
+          "averages over tokens but its loss is no graph.nll_loss_forward");
     if (guards.empty() && !loss) return success();
     llvm::SmallVector<Value> kept;
     if (loss) kept.push_back(loss->getOperand(1));
     auto order = sliceFor(block, kept, guards, plan.given());
-    SectionLowering lowering(plan.addSection(step.getLoc(), "prologue"), order, kept, plan.given());
+    SectionLowering lowering(plan.addSection(step.getLoc(), "prologue"), order,
+                             kept, plan.given());
     if (failed(lowering.run())) return failure();
     return loss ? countLabels(lowering, loss) : success();
   }
 
   static mlir::Operation* crossEntropyOf(graph::StepOp step) {
     for (const Result& result : resultsOf(step)) {
-      mlir::Operation* op = mlir::isa<graph::LossAttr>(result.role) ? rootOf(result.value).getDefiningOp() : nullptr;
-      if (op && op->getName().getStringRef() == "graph.nll_loss_forward") return op;
+      mlir::Operation* op = mlir::isa<graph::LossAttr>(result.role)
+                                ? rootOf(result.value).getDefiningOp()
+                                : nullptr;
+      if (op && op->getName().getStringRef() == "graph.nll_loss_forward")
+        return op;
     }
     return nullptr;
   }
 
-  static LogicalResult countLabels(SectionLowering& lowering, mlir::Operation* loss) {
+  static LogicalResult countLabels(SectionLowering& lowering,
+                                   mlir::Operation* loss) {
     mlir::OpBuilder& builder = lowering.getBuilder();
     Value labels = lowering.refOf(loss->getOperand(1));
     if (!labels) return failure();
-    auto shape = mlir::cast<mlir::RankedTensorType>(loss->getOperand(1).getType()).getShape();
+    auto shape =
+        mlir::cast<mlir::RankedTensorType>(loss->getOperand(1).getType())
+            .getShape();
     auto scratch = [&](mlir::RankedTensorType type, sched::Category category) {
-      return makeBuffer(builder, loss->getLoc(), type, sched::Arena::Scratch, category, "");
+      return makeBuffer(builder, loss->getLoc(), type, sched::Arena::Scratch,
+                        category, "");
     };
-    Value valid = scratch(mlir::RankedTensorType::get(shape, builder.getI1Type()), sched::Category::Temporary);
-    Value count = scratch(mlir::RankedTensorType::get({}, builder.getI64Type()), sched::Category::Output);
+    Value valid =
+        scratch(mlir::RankedTensorType::get(shape, builder.getI1Type()),
+                sched::Category::Temporary);
+    Value count = scratch(mlir::RankedTensorType::get({}, builder.getI64Type()),
+                          sched::Category::Output);
     Attribute operand = sched::OperandAttr::get(builder.getContext());
-    builder.create<sched::AtenOp>(loss->getLoc(), "aten::ne.Scalar", builder.getArrayAttr({operand, loss->getAttr("ignore_index")}),
-                                  builder.getStrArrayAttr({"self", "other"}), llvm::ArrayRef<int64_t>{0}, labels, valid);
-    builder.create<sched::AtenOp>(loss->getLoc(), "aten::sum", builder.getArrayAttr({operand, builder.getUnitAttr()}), builder.getStrArrayAttr({"self", "dtype"}),
-                                  llvm::ArrayRef<int64_t>{0}, valid, count);
-    builder.create<sched::ResultOp>(loss->getLoc(), "output", "label_count", count);
+    builder.create<sched::AtenOp>(
+        loss->getLoc(), "aten::ne.Scalar",
+        builder.getArrayAttr({operand, loss->getAttr("ignore_index")}),
+        builder.getStrArrayAttr({"self", "other"}), llvm::ArrayRef<int64_t>{0},
+        labels, valid);
+    builder.create<sched::AtenOp>(
+        loss->getLoc(), "aten::sum",
+        builder.getArrayAttr({operand, builder.getUnitAttr()}),
+        builder.getStrArrayAttr({"self", "dtype"}), llvm::ArrayRef<int64_t>{0},
+        valid, count);
+    builder.create<sched::ResultOp>(loss->getLoc(), "output", "label_count",
+                                    count);
     return success();
   }
 
@@ -166,7 +228,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       step.emitError("config is not a JSON object: ") << config;
       return failure();
     }
-    if (auto average = step.getLossAverage()) (*parsed->getAsObject())["loss_average"] = *average;
+    if (auto average = step.getLossAverage())
+      (*parsed->getAsObject())["loss_average"] = *average;
     return llvm::formatv("{0}", *parsed).str();
   }
 
@@ -179,7 +242,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     for (mlir::Operation& op : block)
       if (op.hasAttr(graph::GraphDialect::kRngIdAttr)) random.push_back(&op);
     auto order = sliceFor(block, kept, random, plan.given());
-    SectionLowering lowering(plan.addSection(step.getLoc(), "replay"), order, kept, plan.given());
+    SectionLowering lowering(plan.addSection(step.getLoc(), "replay"), order,
+                             kept, plan.given());
     if (failed(lowering.run())) return failure();
     for (auto [role, value] : resultsOf(step))
       if (failed(addResult(lowering, role, value))) return failure();
@@ -187,43 +251,57 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
   }
 
   // Everything up to the accumulators; buffers take their new values.
-  LogicalResult lowerMicro(PlanLowering& plan, graph::StepOp step, llvm::StringRef name) {
+  LogicalResult lowerMicro(PlanLowering& plan, graph::StepOp step,
+                           llvm::StringRef name) {
     mlir::Block& block = step.getBody().front();
     llvm::SmallVector<Value> kept;
     llvm::SmallVector<Result> read, written;
     llvm::SmallVector<mlir::Operation*> accumulations;
-    for (auto accumulate : block.getOps<optim::AccumulateOp>()) accumulations.push_back(accumulate);
-    if (accumulations.empty()) return step.emitOpError("accumulates no gradient; run graph-append-optimizer before graph-lower-to-sched{mode=train}");
+    for (auto accumulate : block.getOps<optim::AccumulateOp>())
+      accumulations.push_back(accumulate);
+    if (accumulations.empty())
+      return step.emitOpError(
+          "accumulates no gradient; run graph-append-optimizer before "
+          "graph-lower-to-sched{mode=train}");
     for (Result result : resultsOf(step)) {
       auto [kind, target] = replacedState(result.role, plan);
       if (kind == "buffer") {
         written.push_back(result);
         kept.push_back(result.value);
-      } else if (mlir::isa<graph::LossAttr>(result.role) || isStepOutput(result)) {
+      } else if (mlir::isa<graph::LossAttr>(result.role) ||
+                 isStepOutput(result)) {
         read.push_back(result);
         kept.push_back(result.value);
       }
     }
     auto order = sliceFor(block, kept, accumulations, plan.given());
     accumulateEarly(order);
-    SectionLowering lowering(plan.addSection(step.getLoc(), name), order, kept, plan.given());
-    if (failed(lowering.run()) || failed(writeState(plan, lowering, step, written, read))) return failure();
+    SectionLowering lowering(plan.addSection(step.getLoc(), name), order, kept,
+                             plan.given());
+    if (failed(lowering.run()) ||
+        failed(writeState(plan, lowering, step, written, read)))
+      return failure();
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
   }
 
   // An output of the model, as opposed to one of the update (norm, finite).
-  static bool isStepOutput(const Result& result) { return mlir::isa<graph::OutputAttr>(result.role) && !isUpdateValue(result.value); }
+  static bool isStepOutput(const Result& result) {
+    return mlir::isa<graph::OutputAttr>(result.role) &&
+           !isUpdateValue(result.value);
+  }
   static bool isUpdateValue(Value value) {
     mlir::Operation* op = value.getDefiningOp();
-    return op && op->getName().getDialectNamespace() == optim::OptimDialect::getDialectNamespace();
+    return op && op->getName().getDialectNamespace() ==
+                     optim::OptimDialect::getDialectNamespace();
   }
 
   LogicalResult lowerBoundary(PlanLowering& plan, graph::StepOp step) {
     mlir::Block& block = step.getBody().front();
     RefMap given = plan.given();
-    for (auto accumulate : block.getOps<optim::AccumulateOp>()) given[accumulate.getResult()] = given.lookup(accumulate.getAccumulator());
+    for (auto accumulate : block.getOps<optim::AccumulateOp>())
+      given[accumulate.getResult()] = given.lookup(accumulate.getAccumulator());
     llvm::SmallVector<Value> kept;
     llvm::SmallVector<Result> read, written;
     for (Result result : resultsOf(step)) {
@@ -232,25 +310,39 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       if (!kind.empty() && kind != "buffer") {
         written.push_back({result.role, withoutCast(result.value)});
         kept.push_back(written.back().value);
-      } else if (mlir::isa<graph::OutputAttr>(result.role) && isUpdateValue(result.value)) {
+      } else if (mlir::isa<graph::OutputAttr>(result.role) &&
+                 isUpdateValue(result.value)) {
         read.push_back(result);
         kept.push_back(result.value);
       }
     }
-    // The norm and its predicate are reported whether the program returns them or not.
-    for (auto norm : block.getOps<optim::GradNormOp>()) report(norm.getResult(), "grad_norm", read, kept);
-    for (auto finite : block.getOps<optim::FiniteOp>()) report(finite->getResult(0), "finite", read, kept);
+    // The norm and its predicate are reported whether the program returns them
+    // or not.
+    for (auto norm : block.getOps<optim::GradNormOp>())
+      report(norm.getResult(), "grad_norm", read, kept);
+    for (auto finite : block.getOps<optim::FiniteOp>())
+      report(finite->getResult(0), "finite", read, kept);
     auto order = sliceFor(block, kept, {}, given);
-    SectionLowering lowering(plan.addSection(step.getLoc(), "boundary"), order, kept, given);
-    if (failed(lowering.run()) || failed(writeState(plan, lowering, step, written, {}))) return failure();
+    SectionLowering lowering(plan.addSection(step.getLoc(), "boundary"), order,
+                             kept, given);
+    if (failed(lowering.run()) ||
+        failed(writeState(plan, lowering, step, written, {})))
+      return failure();
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
   }
 
-  void report(Value value, llvm::StringRef name, llvm::SmallVectorImpl<Result>& read, llvm::SmallVectorImpl<Value>& kept) {
-    if (llvm::any_of(read, [&](const Result& result) { return result.value == value; })) return;
-    read.push_back({graph::OutputAttr::get(value.getContext(), mlir::StringAttr::get(value.getContext(), name)), value});
+  void report(Value value, llvm::StringRef name,
+              llvm::SmallVectorImpl<Result>& read,
+              llvm::SmallVectorImpl<Value>& kept) {
+    if (llvm::any_of(
+            read, [&](const Result& result) { return result.value == value; }))
+      return;
+    read.push_back({graph::OutputAttr::get(
+                        value.getContext(),
+                        mlir::StringAttr::get(value.getContext(), name)),
+                    value});
     kept.push_back(value);
   }
 
@@ -259,33 +351,47 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     llvm::SmallVector<Value> kept;
     llvm::SmallVector<Result> read;
     for (Result result : resultsOf(step)) {
-      if (mlir::isa<graph::GradientAttr>(result.role)) return step.emitOpError("is an evaluation program but returns gradients; record it under no_grad");
-      if (!mlir::isa<graph::LossAttr, graph::OutputAttr>(result.role)) return step.emitOpError("is an evaluation program but writes ") << result.role;
+      if (mlir::isa<graph::GradientAttr>(result.role))
+        return step.emitOpError(
+            "is an evaluation program but returns gradients; record it under "
+            "no_grad");
+      if (!mlir::isa<graph::LossAttr, graph::OutputAttr>(result.role))
+        return step.emitOpError("is an evaluation program but writes ")
+               << result.role;
       read.push_back(result);
       kept.push_back(result.value);
     }
     llvm::SmallVector<mlir::Operation*> guards;
     for (auto guard : block.getOps<graph::GuardOp>()) guards.push_back(guard);
     auto order = sliceFor(block, kept, guards, plan.given());
-    SectionLowering lowering(plan.addSection(step.getLoc(), "evaluate"), order, kept, plan.given());
+    SectionLowering lowering(plan.addSection(step.getLoc(), "evaluate"), order,
+                             kept, plan.given());
     if (failed(lowering.run())) return failure();
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
   }
 
-  // New values that do not lie over the old ones yet are copied there, at the section's end.
-  LogicalResult writeState(PlanLowering& plan, SectionLowering& lowering, graph::StepOp step, llvm::ArrayRef<Result> written, llvm::ArrayRef<Result> read) {
+  // New values that do not lie over the old ones yet are copied there, at the
+  // section's end.
+  LogicalResult writeState(PlanLowering& plan, SectionLowering& lowering,
+                           graph::StepOp step, llvm::ArrayRef<Result> written,
+                           llvm::ArrayRef<Result> read) {
     for (const Result& result : written) {
       auto [kind, name] = replacedState(result.role, plan);
-      Value target = plan.stateOf(kind, name), source = lowering.refOf(result.value);
-      if (!target) return step.emitOpError("returns ") << result.role << " but has no such argument";
+      Value target = plan.stateOf(kind, name),
+            source = lowering.refOf(result.value);
+      if (!target)
+        return step.emitOpError("returns ")
+               << result.role << " but has no such argument";
       if (!source) return failure();
       if (sched::bufferOf(source) == sched::bufferOf(target)) continue;
       for (const Result& other : read) {
         Value seen = lowering.refOf(other.value);
         if (seen && sched::bufferOf(seen) == sched::bufferOf(target))
-          return step.emitOpError("returns ") << other.role << ", which looks into '" << name << "' that the step replaces; return a clone of it";
+          return step.emitOpError("returns ")
+                 << other.role << ", which looks into '" << name
+                 << "' that the step replaces; return a clone of it";
       }
       mlir::Operation* origin = result.value.getDefiningOp();
       lowering.copy(origin ? origin : step.getOperation(), source, target);

@@ -1,4 +1,5 @@
-// Declarations of the scheduling passes. Generated from Passes.td; options and prose are there.
+// Declarations of the scheduling passes. Generated from Passes.td; options and
+// prose are there.
 #ifndef HEDDLE_PASSES_SCHEDULE_PASSES_H_
 #define HEDDLE_PASSES_SCHEDULE_PASSES_H_
 

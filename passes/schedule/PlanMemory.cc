@@ -1,5 +1,6 @@
-// Buffers -> offsets. Invariant: state, inputs and constants keep program order, scratch is planned per section from the steps that touch it.
-// A step that touched a buffer without naming it as an operand would lose its bytes.
+// Buffers -> offsets. Invariant: state, inputs and constants keep program
+// order, scratch is planned per section from the steps that touch it. A step
+// that touched a buffer without naming it as an operand would lose its bytes.
 #include "passes/analysis/memory_planner.h"
 #include "passes/analysis/step_order.h"
 #include "passes/schedule/Passes.h"
@@ -14,7 +15,9 @@ namespace {
 struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
   void runOnOperation() final {
     placeInOrder(getOperation());
-    for (auto section : getOperation().getBody().front().getOps<sched::SectionOp>()) placeScratch(section);
+    for (auto section :
+         getOperation().getBody().front().getOps<sched::SectionOp>())
+      placeScratch(section);
   }
 
   static void placeInOrder(sched::PlanOp plan) {
@@ -33,10 +36,12 @@ struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
     for (auto buffer : section.getBody().front().getOps<sched::BufferOp>()) {
       Lifetime lifetime = lifetimes.lookup(buffer);
       buffers.push_back(buffer);
-      requests.push_back({static_cast<int64_t>(buffer.getBytes()), lifetime.first, lifetime.last});
+      requests.push_back({static_cast<int64_t>(buffer.getBytes()),
+                          lifetime.first, lifetime.last});
     }
     MemoryPlan memory = planMemory(requests, sched::kAlignment);
-    for (auto [buffer, offset] : llvm::zip(buffers, memory.offsets)) buffer.setOffset(offset);
+    for (auto [buffer, offset] : llvm::zip(buffers, memory.offsets))
+      buffer.setOffset(offset);
     section.setScratchBytes(memory.arenaBytes);
     section.setLiveLowerBound(memory.lowerBound);
   }

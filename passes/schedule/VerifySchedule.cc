@@ -1,5 +1,6 @@
-// Checks a placed schedule and changes nothing. Invariant: the same rules as the plan checker's, on IR, with both places named in every error.
-// It trusts operands: an access that is not an operand is invisible to it.
+// Checks a placed schedule and changes nothing. Invariant: the same rules as
+// the plan checker's, on IR, with both places named in every error. It trusts
+// operands: an access that is not an operand is invisible to it.
 #include <set>
 
 #include "passes/analysis/step_order.h"
@@ -22,13 +23,16 @@ struct Placed {
 };
 
 LogicalResult overlapError(sched::BufferOp a, sched::BufferOp b) {
-  auto error = b.emitOpError("at ") << *b.getOffset() << " with " << b.getBytes() << " bytes overlaps a live buffer at " << *a.getOffset() << " with " << a.getBytes()
-                                    << " bytes (sched_verify_r2)";
+  auto error = b.emitOpError("at ")
+               << *b.getOffset() << " with " << b.getBytes()
+               << " bytes overlaps a live buffer at " << *a.getOffset()
+               << " with " << a.getBytes() << " bytes (sched_verify_r2)";
   error.attachNote(a.getLoc()) << "other buffer here";
   return error;
 }
 
-// sched_verify_r2 for buffers sorted by what happens when: a sweep over steps keeps the live ones sorted by offset.
+// sched_verify_r2 for buffers sorted by what happens when: a sweep over steps
+// keeps the live ones sorted by offset.
 LogicalResult verifyDisjoint(llvm::ArrayRef<Placed> placed) {
   llvm::SmallVector<std::tuple<int64_t, int, size_t>> changes;
   for (auto [i, p] : llvm::enumerate(placed)) {
@@ -47,10 +51,12 @@ LogicalResult verifyDisjoint(llvm::ArrayRef<Placed> placed) {
       continue;
     }
     auto next = live.lower_bound({begin, 0});
-    if (next != live.end() && next->first < begin + buffer.getBytes()) return overlapError(placed[next->second].buffer, buffer);
+    if (next != live.end() && next->first < begin + buffer.getBytes())
+      return overlapError(placed[next->second].buffer, buffer);
     if (next != live.begin()) {
       sched::BufferOp before = placed[std::prev(next)->second].buffer;
-      if (*before.getOffset() + before.getBytes() > begin) return overlapError(before, buffer);
+      if (*before.getOffset() + before.getBytes() > begin)
+        return overlapError(before, buffer);
     }
     live.insert({begin, i});
   }
@@ -60,7 +66,8 @@ LogicalResult verifyDisjoint(llvm::ArrayRef<Placed> placed) {
 LogicalResult verifySection(sched::SectionOp section, size_t streams) {
   auto lifetimes = lifetimesOf(section);
   llvm::SmallVector<Placed> placed;
-  for (auto buffer : section.getBody().front().getOps<sched::BufferOp>()) placed.push_back({buffer, lifetimes.lookup(buffer)});
+  for (auto buffer : section.getBody().front().getOps<sched::BufferOp>())
+    placed.push_back({buffer, lifetimes.lookup(buffer)});
   if (failed(verifyDisjoint(placed))) return failure();
 
   auto steps = stepsOf(section);
@@ -71,8 +78,11 @@ LogicalResult verifySection(sched::SectionOp section, size_t streams) {
     accesses.push_back(accessesOf(step));
     for (const Access& access : accesses.back()) {
       sched::BufferOp buffer = access.buffer;
-      if (access.write || buffer.getArena() != sched::Arena::Scratch || access.begin >= access.end || written.contains(buffer)) continue;
-      auto error = step->emitOpError("reads scratch bytes that no earlier step wrote (sched_verify_r3)");
+      if (access.write || buffer.getArena() != sched::Arena::Scratch ||
+          access.begin >= access.end || written.contains(buffer))
+        continue;
+      auto error = step->emitOpError(
+          "reads scratch bytes that no earlier step wrote (sched_verify_r3)");
       error.attachNote(buffer.getLoc()) << "buffer named here";
       return error;
     }
@@ -81,8 +91,12 @@ LogicalResult verifySection(sched::SectionOp section, size_t streams) {
     if (streams == 1) continue;
     clock.start(index, step);
     for (size_t earlier = 0; earlier < index; ++earlier) {
-      if (clock.over(earlier, steps[earlier].getStream()) || !conflict(accesses[earlier], accesses[index])) continue;
-      auto error = step->emitOpError("touches the bytes of a step on stream ") << steps[earlier].getStream() << " without waiting for it (sched_verify_r4)";
+      if (clock.over(earlier, steps[earlier].getStream()) ||
+          !conflict(accesses[earlier], accesses[index]))
+        continue;
+      auto error = step->emitOpError("touches the bytes of a step on stream ")
+                   << steps[earlier].getStream()
+                   << " without waiting for it (sched_verify_r4)";
       error.attachNote(steps[earlier]->getLoc()) << "other step here";
       return error;
     }
@@ -101,11 +115,14 @@ struct VerifySchedulePass : impl::VerifyScheduleBase<VerifySchedulePass> {
     });
     if (result.wasInterrupted()) return signalPassFailure();
     std::array<llvm::SmallVector<Placed>, 4> arenas;
-    for (auto buffer : plan.getBody().front().getOps<sched::BufferOp>()) arenas[static_cast<size_t>(buffer.getArena())].push_back({buffer, {0, 0}});
+    for (auto buffer : plan.getBody().front().getOps<sched::BufferOp>())
+      arenas[static_cast<size_t>(buffer.getArena())].push_back(
+          {buffer, {0, 0}});
     for (auto& arena : arenas)
       if (failed(verifyDisjoint(arena))) return signalPassFailure();
     for (auto section : plan.getBody().front().getOps<sched::SectionOp>())
-      if (failed(verifySection(section, plan.getStreams().size()))) return signalPassFailure();
+      if (failed(verifySection(section, plan.getStreams().size())))
+        return signalPassFailure();
     markAllAnalysesPreserved();
   }
 };

@@ -1,5 +1,7 @@
-// Optimizer ops -> kernel steps on state, in place. Invariant: an update's old value has no reader after it, so its bytes become the new value's.
-// Reading a parameter after its update in the same section would see the new value; that is refused.
+// Optimizer ops -> kernel steps on state, in place. Invariant: an update's old
+// value has no reader after it, so its bytes become the new value's. Reading a
+// parameter after its update in the same section would see the new value; that
+// is refused.
 #include "ir/optim/OptimDialect.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "passes/schedule/section_lowering.h"
@@ -14,9 +16,11 @@ using mlir::Value;
 
 namespace {
 
-// A value under the division that the boundary applies to it: the kernels divide while they read.
+// A value under the division that the boundary applies to it: the kernels
+// divide while they read.
 std::pair<Value, mlir::StringAttr> undivided(Value value) {
-  if (auto average = value.getDefiningOp<optim::AverageOp>()) return {average.getValue(), average.getDivisorAttr()};
+  if (auto average = value.getDefiningOp<optim::AverageOp>())
+    return {average.getValue(), average.getDivisorAttr()};
   return {value, nullptr};
 }
 
@@ -30,10 +34,13 @@ Attribute divisorArg(mlir::Builder builder, mlir::StringAttr divisor) {
 LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
   mlir::MLIRContext* context = op->getContext();
   Attribute operand = sched::OperandAttr::get(context);
-  auto f64 = [&](llvm::APFloat value) -> Attribute { return builder.getF64FloatAttr(value.convertToDouble()); };
+  auto f64 = [&](llvm::APFloat value) -> Attribute {
+    return builder.getF64FloatAttr(value.convertToDouble());
+  };
   auto overwrites = [&](Value old, Value fresh) -> Value {
     if (liveness.lastUse(old) > position) {
-      op->emitOpError("replaces a value that a later op of section '") << section.getName() << "' still reads";
+      op->emitOpError("replaces a value that a later op of section '")
+          << section.getName() << "' still reads";
       return nullptr;
     }
     Value ref = refOf(old);
@@ -43,17 +50,25 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
 
   return llvm::TypeSwitch<mlir::Operation*, LogicalResult>(op)
       .Case([&](optim::AccumulateOp accumulate) -> LogicalResult {
-        Value source = refOf(accumulate.getValue()), target = overwrites(accumulate.getAccumulator(), accumulate.getResult());
+        Value source = refOf(accumulate.getValue()),
+              target = overwrites(accumulate.getAccumulator(),
+                                  accumulate.getResult());
         if (!source || !target) return failure();
-        kernel(op, "accumulate", {{"dst", operand}, {"src", operand}, {"first", builder.getBoolAttr(section.getName() == "micro_first")}}, {target, source},
-               {target});
+        kernel(op, "accumulate",
+               {{"dst", operand},
+                {"src", operand},
+                {"first",
+                 builder.getBoolAttr(section.getName() == "micro_first")}},
+               {target, source}, {target});
         return success();
       })
       // Folded into the kernels that read it.
       .Case([&](optim::AverageOp average) -> LogicalResult {
         for (mlir::Operation* user : average.getResult().getUsers())
           if (!mlir::isa<optim::GradNormOp, optim::AdamWOp>(user))
-            return user->emitOpError("reads a gradient average; only optim.grad_norm and optim.adamw divide while they read");
+            return user->emitOpError(
+                "reads a gradient average; only optim.grad_norm and "
+                "optim.adamw divide while they read");
         return success();
       })
       .Case([&](optim::GradNormOp norm) -> LogicalResult {
@@ -62,19 +77,23 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         for (mlir::Operation* user : norm.getResult().getUsers()) {
           if (auto other = mlir::dyn_cast<optim::ClipFactorOp>(user)) {
             if (clip && clip.getMaxNorm() != other.getMaxNorm()) {
-              auto error = other.emitOpError("clips one norm to a second limit");
+              auto error =
+                  other.emitOpError("clips one norm to a second limit");
               error.attachNote(clip.getLoc()) << "first limit here";
               return error;
             }
             clip = other;
           }
-          if (auto predicate = mlir::dyn_cast<optim::FiniteOp>(user)) finite = predicate;
+          if (auto predicate = mlir::dyn_cast<optim::FiniteOp>(user))
+            finite = predicate;
         }
-        mlir::StringAttr divisor = undivided(norm.getGradients().front()).second;
+        mlir::StringAttr divisor =
+            undivided(norm.getGradients().front()).second;
         llvm::SmallVector<Value> reads;
         for (Value gradient : norm.getGradients()) {
           auto [sum, by] = undivided(gradient);
-          if (by != divisor) return op->emitOpError("mixes gradients of different divisors");
+          if (by != divisor)
+            return op->emitOpError("mixes gradients of different divisors");
           Value ref = refOf(sum);
           if (!ref) return failure();
           reads.push_back(ref);
@@ -92,21 +111,27 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         }
         sched::KernelOp step =
             kernel(op, "grad_norm",
-                   {{"grads", builder.getArrayAttr(list)}, {"divisor", divisorArg(builder, divisor)}, {"max_norm", clip ? f64(clip.getMaxNorm()) : f64(llvm::APFloat(-1.0))}},
+                   {{"grads", builder.getArrayAttr(list)},
+                    {"divisor", divisorArg(builder, divisor)},
+                    {"max_norm",
+                     clip ? f64(clip.getMaxNorm()) : f64(llvm::APFloat(-1.0))}},
                    reads, writes);
         step.setResultSlots(slots);
         return success();
       })
-      // Computed by the step of their norm; a second op of the kind shares the first one's value.
-      .Case<optim::ClipFactorOp, optim::FiniteOp>([&](mlir::Operation* derived) -> LogicalResult {
-        if (refs.count(derived->getResult(0))) return success();
-        for (mlir::Operation* user : derived->getOperand(0).getUsers())
-          if (user->getName() == derived->getName() && refs.count(user->getResult(0))) {
-            refs[derived->getResult(0)] = refs[user->getResult(0)];
-            return success();
-          }
-        return derived->emitOpError("needs the norm of an optim.grad_norm");
-      })
+      // Computed by the step of their norm; a second op of the kind shares the
+      // first one's value.
+      .Case<optim::ClipFactorOp, optim::FiniteOp>(
+          [&](mlir::Operation* derived) -> LogicalResult {
+            if (refs.count(derived->getResult(0))) return success();
+            for (mlir::Operation* user : derived->getOperand(0).getUsers())
+              if (user->getName() == derived->getName() &&
+                  refs.count(user->getResult(0))) {
+                refs[derived->getResult(0)] = refs[user->getResult(0)];
+                return success();
+              }
+            return derived->emitOpError("needs the norm of an optim.grad_norm");
+          })
       .Case([&](optim::AdamWOp adamw) -> LogicalResult {
         auto [sum, divisor] = undivided(adamw.getGrad());
         Value grad = refOf(sum);
@@ -115,8 +140,14 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         Value square = overwrites(adamw.getExpAvgSq(), adamw.getNewExpAvgSq());
         if (!grad || !param || !average || !square) return failure();
         llvm::SmallVector<Value> reads = {param, grad, average, square};
-        llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args = {{"param", operand}, {"grad", operand}, {"exp_avg", operand}, {"exp_avg_sq", operand}};
-        for (auto [name, scalar] : {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()), std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
+        llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args = {
+            {"param", operand},
+            {"grad", operand},
+            {"exp_avg", operand},
+            {"exp_avg_sq", operand}};
+        for (auto [name, scalar] :
+             {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()),
+              std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
           if (!scalar) continue;
           Value ref = refOf(scalar);
           if (!ref) return failure();
@@ -134,7 +165,10 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         kernel(op, "adamw", args, reads, {param, average, square});
         return success();
       })
-      .Default([](mlir::Operation* other) -> LogicalResult { return other->emitOpError("has no kernel; graph-lower-to-sched knows the adamw family"); });
+      .Default([](mlir::Operation* other) -> LogicalResult {
+        return other->emitOpError(
+            "has no kernel; graph-lower-to-sched knows the adamw family");
+      });
 }
 
 }  // namespace heddle

@@ -1,5 +1,6 @@
-// Binds step arguments by role. Invariant: bindings are written in argument order, so that the state arena's layout follows the program.
-// Reordering them changes the layout hash and with it which plans may share state.
+// Binds step arguments by role. Invariant: bindings are written in argument
+// order, so that the state arena's layout follows the program. Reordering them
+// changes the layout hash and with it which plans may share state.
 #include "passes/schedule/plan_lowering.h"
 
 #include <cstring>
@@ -21,30 +22,35 @@ namespace {
 std::string safetensorsName(mlir::Type type) {
   if (type.isInteger(1)) return "BOOL";
   if (type.isUnsignedInteger(8)) return "U8";
-  if (auto integer = mlir::dyn_cast<mlir::IntegerType>(type)) return "I" + std::to_string(integer.getWidth());
+  if (auto integer = mlir::dyn_cast<mlir::IntegerType>(type))
+    return "I" + std::to_string(integer.getWidth());
   if (type.isBF16()) return "BF16";
   if (type.isF16()) return "F16";
   if (type.isF32()) return "F32";
   if (type.isF64()) return "F64";
   if (type.isFloat8E4M3FN()) return "F8_E4M3";
   if (type.isFloat8E5M2()) return "F8_E5M2";
-  if (auto complexType = mlir::dyn_cast<mlir::ComplexType>(type)) return complexType.getElementType().isF32() ? "C64" : "C128";
+  if (auto complexType = mlir::dyn_cast<mlir::ComplexType>(type))
+    return complexType.getElementType().isF32() ? "C64" : "C128";
   return "?";
 }
 
-// The bytes of `tensor` as f64 elements; "" where its dtype is no narrower float.
+// The bytes of `tensor` as f64 elements; "" where its dtype is no narrower
+// float.
 std::string raised(const SidecarTensor& tensor) {
-  const llvm::fltSemantics* semantics = tensor.dtype == "F32"    ? &llvm::APFloat::IEEEsingle()
-                                        : tensor.dtype == "F16"  ? &llvm::APFloat::IEEEhalf()
-                                        : tensor.dtype == "BF16" ? &llvm::APFloat::BFloat()
-                                                                 : nullptr;
+  const llvm::fltSemantics* semantics =
+      tensor.dtype == "F32"    ? &llvm::APFloat::IEEEsingle()
+      : tensor.dtype == "F16"  ? &llvm::APFloat::IEEEhalf()
+      : tensor.dtype == "BF16" ? &llvm::APFloat::BFloat()
+                               : nullptr;
   std::string result;
   if (!semantics) return result;
   unsigned bits = llvm::APFloat::getSizeInBits(*semantics);
   for (size_t at = 0; at < tensor.data.size(); at += bits / 8) {
     uint64_t raw = 0;
     std::memcpy(&raw, tensor.data.data() + at, bits / 8);
-    double value = llvm::APFloat(*semantics, llvm::APInt(bits, raw)).convertToDouble();
+    double value =
+        llvm::APFloat(*semantics, llvm::APInt(bits, raw)).convertToDouble();
     result.append(reinterpret_cast<const char*>(&value), sizeof(value));
   }
   return result;
@@ -52,10 +58,14 @@ std::string raised(const SidecarTensor& tensor) {
 
 }  // namespace
 
-PlanLowering::PlanLowering(sched::PlanOp plan) : builder(mlir::OpBuilder::atBlockEnd(&plan.getBody().front())) {}
+PlanLowering::PlanLowering(sched::PlanOp plan)
+    : builder(mlir::OpBuilder::atBlockEnd(&plan.getBody().front())) {}
 
-sched::SectionOp PlanLowering::addSection(mlir::Location loc, llvm::StringRef name) {
-  auto section = builder.create<sched::SectionOp>(loc, builder.getStringAttr(name), builder.getI64IntegerAttr(0), mlir::IntegerAttr(), mlir::IntegerAttr());
+sched::SectionOp PlanLowering::addSection(mlir::Location loc,
+                                          llvm::StringRef name) {
+  auto section = builder.create<sched::SectionOp>(
+      loc, builder.getStringAttr(name), builder.getI64IntegerAttr(0),
+      mlir::IntegerAttr(), mlir::IntegerAttr());
   section.getBody().emplaceBlock();
   return section;
 }
@@ -65,78 +75,118 @@ Value PlanLowering::stateOf(llvm::StringRef kind, llvm::StringRef name) const {
   return it == byKey.end() ? Value() : it->second;
 }
 
-LogicalResult PlanLowering::bind(graph::StepOp step, const Sidecar& sidecar, llvm::StringRef scope) {
+LogicalResult PlanLowering::bind(graph::StepOp step, const Sidecar& sidecar,
+                                 llvm::StringRef scope) {
   // Parameters first: the names of state are its parameter's.
   for (mlir::Attribute role : step.getArgRoles())
-    if (auto param = mlir::dyn_cast<graph::ParamAttr>(role)) parameterNames[param.getName().str()] = param.getNames();
-  for (auto [argument, role] : llvm::zip(step.getBody().getArguments(), step.getArgRoles()))
+    if (auto param = mlir::dyn_cast<graph::ParamAttr>(role))
+      parameterNames[param.getName().str()] = param.getNames();
+  for (auto [argument, role] :
+       llvm::zip(step.getBody().getArguments(), step.getArgRoles()))
     if (failed(bindOne(step, argument, role, sidecar, scope))) return failure();
   return success();
 }
 
-mlir::FailureOr<Value> PlanLowering::shared(mlir::BlockArgument argument, const std::string& key, sched::Arena arena, sched::Category category,
-                                            llvm::StringRef label, bool& fresh) {
+mlir::FailureOr<Value> PlanLowering::shared(
+    mlir::BlockArgument argument, const std::string& key, sched::Arena arena,
+    sched::Category category, llvm::StringRef label, bool& fresh) {
   Value& ref = byKey[key];
   fresh = !ref;
   auto type = mlir::cast<mlir::RankedTensorType>(argument.getType());
   if (fresh) {
     ref = makeBuffer(builder, argument.getLoc(), type, arena, category, label);
   } else if (mlir::cast<sched::RefType>(ref.getType()).getTensor() != type) {
-    mlir::emitError(argument.getLoc(), "'") << key << "' has type " << type << " here but " << mlir::cast<sched::RefType>(ref.getType()).getTensor()
-                                            << " in the training program; capture both with the same batch shapes and dtypes";
+    mlir::emitError(argument.getLoc(), "'")
+        << key << "' has type " << type << " here but "
+        << mlir::cast<sched::RefType>(ref.getType()).getTensor()
+        << " in the training program; capture both with the same batch shapes "
+           "and dtypes";
     return failure();
   }
   refs[argument] = ref;
   return ref;
 }
 
-LogicalResult PlanLowering::addData(mlir::BlockArgument argument, llvm::StringRef name, Value ref, const Sidecar& sidecar) {
+LogicalResult PlanLowering::addData(mlir::BlockArgument argument,
+                                    llvm::StringRef name, Value ref,
+                                    const Sidecar& sidecar) {
   auto type = mlir::cast<mlir::RankedTensorType>(argument.getType());
   auto it = sidecar.find(name.str());
   if (it == sidecar.end())
-    return mlir::emitError(argument.getLoc(), "'") << name << "' has no data: the sidecar (step.safetensors beside step.mlir) does not hold it; capture again or name its file";
+    return mlir::emitError(argument.getLoc(), "'")
+           << name
+           << "' has no data: the sidecar (step.safetensors beside step.mlir) "
+              "does not hold it; capture again or name its file";
   SidecarTensor tensor = it->second;
   // An fp64 program's constants were recorded as the model made them.
   if (type.getElementType().isF64() && tensor.dtype != "F64") {
-    if (std::string data = raised(tensor); !data.empty()) tensor = {"F64", tensor.shape, std::move(data)};
+    if (std::string data = raised(tensor); !data.empty())
+      tensor = {"F64", tensor.shape, std::move(data)};
   }
-  if (llvm::ArrayRef<int64_t>(tensor.shape) != type.getShape() || tensor.dtype != safetensorsName(type.getElementType()))
-    return mlir::emitError(argument.getLoc(), "'") << name << "' is " << type << " in the program but " << tensor.dtype << "[" << llvm::join(llvm::map_range(tensor.shape, [](int64_t d) { return std::to_string(d); }), ",")
-                                                   << "] in the sidecar; both must come from one capture";
+  if (llvm::ArrayRef<int64_t>(tensor.shape) != type.getShape() ||
+      tensor.dtype != safetensorsName(type.getElementType()))
+    return mlir::emitError(argument.getLoc(), "'")
+           << name << "' is " << type << " in the program but " << tensor.dtype
+           << "["
+           << llvm::join(
+                  llvm::map_range(tensor.shape,
+                                  [](int64_t d) { return std::to_string(d); }),
+                  ",")
+           << "] in the sidecar; both must come from one capture";
   sched::Geometry g = sched::geometryOf(type);
   if (!g.dense() || g.offset != 0 || type.getEncoding())
-    return mlir::emitError(argument.getLoc(), "'") << name << "' is a constant that is not row-major: " << type;
-  builder.create<sched::ConstantOp>(argument.getLoc(), name, builder.getStringAttr(llvm::StringRef(tensor.data)), ref);
+    return mlir::emitError(argument.getLoc(), "'")
+           << name << "' is a constant that is not row-major: " << type;
+  builder.create<sched::ConstantOp>(
+      argument.getLoc(), name,
+      builder.getStringAttr(llvm::StringRef(tensor.data)), ref);
   return success();
 }
 
-LogicalResult PlanLowering::bindOne(graph::StepOp step, mlir::BlockArgument argument, mlir::Attribute role, const Sidecar& sidecar, llvm::StringRef scope) {
+LogicalResult PlanLowering::bindOne(graph::StepOp step,
+                                    mlir::BlockArgument argument,
+                                    mlir::Attribute role,
+                                    const Sidecar& sidecar,
+                                    llvm::StringRef scope) {
   mlir::Location loc = argument.getLoc();
   bool fresh = false;
   return llvm::TypeSwitch<mlir::Attribute, LogicalResult>(role)
       .Case([&](graph::ParamAttr param) -> LogicalResult {
-        auto ref = shared(argument, "parameter " + param.getName().str(), sched::Arena::State, sched::Category::Parameter, param.getName(), fresh);
+        auto ref = shared(argument, "parameter " + param.getName().str(),
+                          sched::Arena::State, sched::Category::Parameter,
+                          param.getName(), fresh);
         if (failed(ref)) return failure();
-        if (fresh) builder.create<sched::StateOp>(loc, "parameter", param.getNames(), *ref, param.getTrainable().getValue(), true, param.getKind());
+        if (fresh)
+          builder.create<sched::StateOp>(loc, "parameter", param.getNames(),
+                                         *ref, param.getTrainable().getValue(),
+                                         true, param.getKind());
         return success();
       })
       .Case([&](graph::BufferAttr buffer) -> LogicalResult {
-        auto ref = shared(argument, "buffer " + buffer.getName().str(), sched::Arena::State, sched::Category::Buffer, buffer.getName(), fresh);
+        auto ref = shared(argument, "buffer " + buffer.getName().str(),
+                          sched::Arena::State, sched::Category::Buffer,
+                          buffer.getName(), fresh);
         if (failed(ref)) return failure();
         if (!fresh) return success();
         bool persistent = buffer.getPersistent().getValue();
-        builder.create<sched::StateOp>(loc, "buffer", builder.getArrayAttr({buffer.getName()}), *ref, false, persistent, "buffer");
-        return persistent ? success() : addData(argument, buffer.getName(), *ref, sidecar);
+        builder.create<sched::StateOp>(loc, "buffer",
+                                       builder.getArrayAttr({buffer.getName()}),
+                                       *ref, false, persistent, "buffer");
+        return persistent ? success()
+                          : addData(argument, buffer.getName(), *ref, sidecar);
       })
       .Case([&](graph::InputAttr input) -> LogicalResult {
-        auto ref = shared(argument, "input " + input.getName().str(), sched::Arena::Input, sched::Category::Input, input.getName(), fresh);
+        auto ref = shared(argument, "input " + input.getName().str(),
+                          sched::Arena::Input, sched::Category::Input,
+                          input.getName(), fresh);
         if (failed(ref)) return failure();
         if (fresh) builder.create<sched::InputOp>(loc, input.getName(), *ref);
         return success();
       })
       .Case([&](graph::ConstantAttr constant) -> LogicalResult {
         std::string label = (scope + constant.getName().getValue()).str();
-        auto ref = shared(argument, "constant " + label, sched::Arena::Constant, sched::Category::Constant, label, fresh);
+        auto ref = shared(argument, "constant " + label, sched::Arena::Constant,
+                          sched::Category::Constant, label, fresh);
         if (failed(ref)) return failure();
         return addData(argument, constant.getName(), *ref, sidecar);
       })
@@ -146,14 +196,24 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step, mlir::BlockArgument argu
                             .Case("accumulator", sched::Category::Accumulator)
                             .Case("master", sched::Category::Master)
                             .Default(sched::Category::Optimizer);
-        auto ref = shared(argument, (kind + " " + state.getName().getValue()).str(), sched::Arena::State, category, state.getName(), fresh);
+        auto ref =
+            shared(argument, (kind + " " + state.getName().getValue()).str(),
+                   sched::Arena::State, category, state.getName(), fresh);
         if (failed(ref)) return failure();
         auto names = parameterNames.find(state.getName().str());
-        if (names == parameterNames.end()) return step.emitOpError("has state '") << kind << "' of '" << state.getName() << "', which is no parameter of it";
-        if (fresh) builder.create<sched::StateOp>(loc, kind, names->second, *ref, true, true, kind);
+        if (names == parameterNames.end())
+          return step.emitOpError("has state '")
+                 << kind << "' of '" << state.getName()
+                 << "', which is no parameter of it";
+        if (fresh)
+          builder.create<sched::StateOp>(loc, kind, names->second, *ref, true,
+                                         true, kind);
         return success();
       })
-      .Default([&](mlir::Attribute other) -> LogicalResult { return mlir::emitError(loc, "argument has role ") << other << ", which no plan can bind"; });
+      .Default([&](mlir::Attribute other) -> LogicalResult {
+        return mlir::emitError(loc, "argument has role ")
+               << other << ", which no plan can bind";
+      });
 }
 
 }  // namespace heddle

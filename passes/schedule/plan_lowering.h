@@ -1,6 +1,7 @@
-// Step arguments -> inputs, state and constants of a plan, shared by the training and the evaluation program.
-// Invariant: one name has one buffer, whichever program names it; both programs must agree on its type.
-// What would break it: state that only one program declares with another layout.
+// Step arguments -> inputs, state and constants of a plan, shared by the
+// training and the evaluation program. Invariant: one name has one buffer,
+// whichever program names it; both programs must agree on its type. What would
+// break it: state that only one program declares with another layout.
 #ifndef HEDDLE_PASSES_SCHEDULE_PLAN_LOWERING_H_
 #define HEDDLE_PASSES_SCHEDULE_PLAN_LOWERING_H_
 
@@ -16,8 +17,10 @@ class PlanLowering {
  public:
   explicit PlanLowering(sched::PlanOp plan);
 
-  // Binds every argument of `step`; `scope` is put before constant names (a second program has constants of its own).
-  mlir::LogicalResult bind(graph::StepOp step, const Sidecar& sidecar, llvm::StringRef scope);
+  // Binds every argument of `step`; `scope` is put before constant names (a
+  // second program has constants of its own).
+  mlir::LogicalResult bind(graph::StepOp step, const Sidecar& sidecar,
+                           llvm::StringRef scope);
 
   // A new section, and the lowering of `order` into it.
   sched::SectionOp addSection(mlir::Location loc, llvm::StringRef name);
@@ -28,11 +31,19 @@ class PlanLowering {
   mlir::Value stateOf(llvm::StringRef kind, llvm::StringRef name) const;
 
  private:
-  mlir::LogicalResult bindOne(graph::StepOp step, mlir::BlockArgument argument, mlir::Attribute role, const Sidecar& sidecar, llvm::StringRef scope);
-  // The ref under `key`, made by `make` on first use; an error where an earlier one has another type.
-  mlir::FailureOr<mlir::Value> shared(mlir::BlockArgument argument, const std::string& key, sched::Arena arena, sched::Category category, llvm::StringRef label,
-                                      bool& fresh);
-  mlir::LogicalResult addData(mlir::BlockArgument argument, llvm::StringRef name, mlir::Value ref, const Sidecar& sidecar);
+  mlir::LogicalResult bindOne(graph::StepOp step, mlir::BlockArgument argument,
+                              mlir::Attribute role, const Sidecar& sidecar,
+                              llvm::StringRef scope);
+  // The ref under `key`, made by `make` on first use; an error where an earlier
+  // one has another type.
+  mlir::FailureOr<mlir::Value> shared(mlir::BlockArgument argument,
+                                      const std::string& key,
+                                      sched::Arena arena,
+                                      sched::Category category,
+                                      llvm::StringRef label, bool& fresh);
+  mlir::LogicalResult addData(mlir::BlockArgument argument,
+                              llvm::StringRef name, mlir::Value ref,
+                              const Sidecar& sidecar);
 
   mlir::OpBuilder builder;
   RefMap refs;

@@ -1,4 +1,5 @@
-// Walks a section's ops once, in order, and writes their steps. Invariant: `position` is the index that liveness knows the current op by.
+// Walks a section's ops once, in order, and writes their steps. Invariant:
+// `position` is the index that liveness knows the current op by.
 #include "passes/schedule/section_lowering.h"
 
 #include "ir/optim/OptimDialect.h"
@@ -12,7 +13,9 @@ using mlir::success;
 using mlir::Value;
 using sched::RefType;
 
-llvm::SmallVector<mlir::Operation*> sliceFor(mlir::Block& block, llvm::ArrayRef<Value> roots, llvm::ArrayRef<mlir::Operation*> effects, const RefMap& stops) {
+llvm::SmallVector<mlir::Operation*> sliceFor(
+    mlir::Block& block, llvm::ArrayRef<Value> roots,
+    llvm::ArrayRef<mlir::Operation*> effects, const RefMap& stops) {
   llvm::DenseSet<mlir::Operation*> needed;
   llvm::SmallVector<mlir::Operation*> work(effects.begin(), effects.end());
   auto visit = [&](Value value) {
@@ -31,14 +34,23 @@ llvm::SmallVector<mlir::Operation*> sliceFor(mlir::Block& block, llvm::ArrayRef<
   return order;
 }
 
-Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc, mlir::RankedTensorType type, sched::Arena arena, sched::Category category, llvm::StringRef label) {
-  auto buffer = builder.create<sched::BufferOp>(loc, sched::BufferType::get(type.getContext()), arena, sched::Space::Device, category,
-                                                static_cast<uint64_t>(sched::geometryOf(type).storageBytes), mlir::IntegerAttr(),
-                                                label.empty() ? mlir::StringAttr() : builder.getStringAttr(label));
-  return builder.create<sched::ValueOp>(loc, RefType::get(type.getContext(), type), buffer);
+Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc,
+                 mlir::RankedTensorType type, sched::Arena arena,
+                 sched::Category category, llvm::StringRef label) {
+  auto buffer = builder.create<sched::BufferOp>(
+      loc, sched::BufferType::get(type.getContext()), arena,
+      sched::Space::Device, category,
+      static_cast<uint64_t>(sched::geometryOf(type).storageBytes),
+      mlir::IntegerAttr(),
+      label.empty() ? mlir::StringAttr() : builder.getStringAttr(label));
+  return builder.create<sched::ValueOp>(
+      loc, RefType::get(type.getContext(), type), buffer);
 }
 
-SectionLowering::SectionLowering(sched::SectionOp section, llvm::ArrayRef<mlir::Operation*> order, llvm::ArrayRef<Value> results, const RefMap& given)
+SectionLowering::SectionLowering(sched::SectionOp section,
+                                 llvm::ArrayRef<mlir::Operation*> order,
+                                 llvm::ArrayRef<Value> results,
+                                 const RefMap& given)
     : section(section),
       order(order),
       inSection(order.begin(), order.end()),
@@ -59,18 +71,22 @@ Value SectionLowering::refOf(Value value) {
   if (Value ref = refs.lookup(value)) return ref;
   auto view = value.getDefiningOp<graph::ViewLike>();
   if (!view) {
-    mlir::emitError(value.getLoc(), "a value of section '") << section.getName() << "' is not computed in it";
+    mlir::emitError(value.getLoc(), "a value of section '")
+        << section.getName() << "' is not computed in it";
     return nullptr;
   }
   Value source = refOf(view.getViewSource());
   if (!source) return nullptr;
   auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
-  Value ref = builder.create<sched::ValueOp>(value.getLoc(), RefType::get(type.getContext(), type), source.getDefiningOp<sched::ValueOp>().getBuffer());
+  Value ref = builder.create<sched::ValueOp>(
+      value.getLoc(), RefType::get(type.getContext(), type),
+      source.getDefiningOp<sched::ValueOp>().getBuffer());
   refs[value] = ref;
   return ref;
 }
 
-LogicalResult SectionLowering::addResult(llvm::StringRef kind, llvm::StringRef name, Value value) {
+LogicalResult SectionLowering::addResult(llvm::StringRef kind,
+                                         llvm::StringRef name, Value value) {
   Value ref = refOf(value);
   if (!ref) return failure();
   builder.create<sched::ResultOp>(value.getLoc(), kind, name, ref);
@@ -81,33 +97,43 @@ bool SectionLowering::diesHere(Value value) {
   Value ref = refOf(value);
   if (!ref) return false;
   sched::BufferOp buffer = sched::bufferOf(ref);
-  return buffer && buffer.getArena() == sched::Arena::Scratch && liveness.lastUse(value) <= position;
+  return buffer && buffer.getArena() == sched::Arena::Scratch &&
+         liveness.lastUse(value) <= position;
 }
 
 sched::Category SectionLowering::categoryOf(Value value) {
-  if (liveness.lastUse(value) == Liveness::kForever) return sched::Category::Output;
+  if (liveness.lastUse(value) == Liveness::kForever)
+    return sched::Category::Output;
   auto phaseOf = [](mlir::Operation* op) {
-    auto phase = op->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr);
+    auto phase =
+        op->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr);
     return phase ? phase.getValue() : graph::Phase::Forward;
   };
   mlir::Operation* producer = value.getDefiningOp();
   int64_t last = liveness.lastUse(value);
-  bool crosses = last >= 0 && phaseOf(producer) == graph::Phase::Forward && phaseOf(order[last]) != graph::Phase::Forward;
+  bool crosses = last >= 0 && phaseOf(producer) == graph::Phase::Forward &&
+                 phaseOf(order[last]) != graph::Phase::Forward;
   return crosses ? sched::Category::Activation : sched::Category::Temporary;
 }
 
 Value SectionLowering::newResult(Value value, mlir::Operation* origin) {
   auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
-  Value ref = makeBuffer(builder, origin->getLoc(), type, sched::Arena::Scratch, categoryOf(value), "");
+  Value ref = makeBuffer(builder, origin->getLoc(), type, sched::Arena::Scratch,
+                         categoryOf(value), "");
   refs[value] = ref;
   return ref;
 }
 
 template <typename Step>
 void SectionLowering::annotate(Step step, mlir::Operation* origin) {
-  if (auto rng = origin->getAttrOfType<mlir::IntegerAttr>(graph::GraphDialect::kRngIdAttr)) step.setRngId(rng.getInt());
-  if (auto phase = origin->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr)) step.setPhase(static_cast<uint64_t>(phase.getValue()));
-  if (auto costed = mlir::dyn_cast<graph::Costed>(origin)) step.setFlops(costed.getFlops());
+  if (auto rng = origin->getAttrOfType<mlir::IntegerAttr>(
+          graph::GraphDialect::kRngIdAttr))
+    step.setRngId(rng.getInt());
+  if (auto phase = origin->getAttrOfType<graph::PhaseAttr>(
+          graph::GraphDialect::kPhaseAttr))
+    step.setPhase(static_cast<uint64_t>(phase.getValue()));
+  if (auto costed = mlir::dyn_cast<graph::Costed>(origin))
+    step.setFlops(costed.getFlops());
 }
 
 void SectionLowering::copy(mlir::Operation* origin, Value from, Value to) {
@@ -115,30 +141,42 @@ void SectionLowering::copy(mlir::Operation* origin, Value from, Value to) {
   annotate(step, origin);
 }
 
-sched::KernelOp SectionLowering::kernel(mlir::Operation* origin, llvm::StringRef name, llvm::ArrayRef<std::pair<llvm::StringRef, mlir::Attribute>> args,
-                                        mlir::ValueRange reads, mlir::ValueRange writes) {
+sched::KernelOp SectionLowering::kernel(
+    mlir::Operation* origin, llvm::StringRef name,
+    llvm::ArrayRef<std::pair<llvm::StringRef, mlir::Attribute>> args,
+    mlir::ValueRange reads, mlir::ValueRange writes) {
   llvm::SmallVector<mlir::Attribute> values;
   llvm::SmallVector<llvm::StringRef> names;
   for (auto [argName, value] : args) {
     names.push_back(argName);
     values.push_back(value);
   }
-  llvm::SmallVector<int64_t> slots = llvm::to_vector(llvm::seq<int64_t>(0, writes.size()));
-  auto step = builder.create<sched::KernelOp>(origin->getLoc(), name, builder.getArrayAttr(values), builder.getStrArrayAttr(names), slots, reads, writes);
+  llvm::SmallVector<int64_t> slots =
+      llvm::to_vector(llvm::seq<int64_t>(0, writes.size()));
+  auto step = builder.create<sched::KernelOp>(
+      origin->getLoc(), name, builder.getArrayAttr(values),
+      builder.getStrArrayAttr(names), slots, reads, writes);
   annotate(step, origin);
   return step;
 }
 
 LogicalResult SectionLowering::lowerOp(mlir::Operation* op) {
   if (auto guard = mlir::dyn_cast<graph::GuardOp>(op)) return lowerGuard(guard);
-  if (auto update = mlir::dyn_cast<graph::ViewUpdateOp>(op)) return lowerViewUpdate(update);
-  if (op->getName().getDialectNamespace() == optim::OptimDialect::getDialectNamespace()) return lowerOptim(op);
+  if (auto update = mlir::dyn_cast<graph::ViewUpdateOp>(op))
+    return lowerViewUpdate(update);
+  if (op->getName().getDialectNamespace() ==
+      optim::OptimDialect::getDialectNamespace())
+    return lowerOptim(op);
   if (op->getName().getStringRef() == "graph.copy") return lowerCopy(op);
   if (graph::isAtenCall(op)) return lowerCall(op);
-  return op->emitOpError("has no lowering to a step; run the pass that removes it before graph-lower-to-sched");
+  return op->emitOpError(
+      "has no lowering to a step; run the pass that removes it before "
+      "graph-lower-to-sched");
 }
 
-mlir::FailureOr<mlir::Attribute> SectionLowering::argAttr(mlir::Operation* op, const graph::AtenArg& arg, llvm::SmallVectorImpl<Value>& reads) {
+mlir::FailureOr<mlir::Attribute> SectionLowering::argAttr(
+    mlir::Operation* op, const graph::AtenArg& arg,
+    llvm::SmallVectorImpl<Value>& reads) {
   mlir::MLIRContext* context = op->getContext();
   auto operand = [&](Value value) -> mlir::FailureOr<mlir::Attribute> {
     if (!value) return mlir::Attribute(builder.getUnitAttr());
@@ -165,24 +203,34 @@ mlir::FailureOr<mlir::Attribute> SectionLowering::argAttr(mlir::Operation* op, c
       break;
   }
   auto text = mlir::dyn_cast_if_present<mlir::StringAttr>(arg.constant);
-  if (text && text.getValue() == "$dev") return mlir::Attribute(sched::DeviceAttr::get(context));
-  if (text && arg.schemaKind == graph::ArgKind::kLayout) return mlir::Attribute(sched::LayoutNameAttr::get(context, text.getValue()));
-  if (text && arg.schemaKind == graph::ArgKind::kMemoryFormat) return mlir::Attribute(sched::MemoryFormatAttr::get(context, text.getValue()));
+  if (text && text.getValue() == "$dev")
+    return mlir::Attribute(sched::DeviceAttr::get(context));
+  if (text && arg.schemaKind == graph::ArgKind::kLayout)
+    return mlir::Attribute(
+        sched::LayoutNameAttr::get(context, text.getValue()));
+  if (text && arg.schemaKind == graph::ArgKind::kMemoryFormat)
+    return mlir::Attribute(
+        sched::MemoryFormatAttr::get(context, text.getValue()));
   return arg.constant ? arg.constant : mlir::Attribute(builder.getUnitAttr());
 }
 
 LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
   graph::AtenCall call = graph::decodeAtenCall(op);
   if (!call.mutates.empty() && !call.dps)
-    return op->emitOpError("writes through its operand ") << call.mutates.front() << "; run graph-functionalize before graph-lower-to-sched";
+    return op->emitOpError("writes through its operand ")
+           << call.mutates.front()
+           << "; run graph-functionalize before graph-lower-to-sched";
 
-  // Results that are new values of operands: the kernel writes in place, over the operand's own bytes if they die here, else over a copy.
+  // Results that are new values of operands: the kernel writes in place, over
+  // the operand's own bytes if they die here, else over a copy.
   llvm::DenseMap<Value, Value> replaced;
   size_t fresh = op->getNumResults() - call.mutates.size();
   if (call.mutates.empty()) fresh = op->getNumResults();
   for (auto [i, number] : llvm::enumerate(call.mutates)) {
     Value operand = op->getOperand(number), result = op->getResult(fresh + i);
-    bool alone = llvm::count_if(op->getOperands(), [&](Value other) { return rootOf(other) == rootOf(operand); }) == 1;
+    bool alone = llvm::count_if(op->getOperands(), [&](Value other) {
+                   return rootOf(other) == rootOf(operand);
+                 }) == 1;
     Value target;
     if (operand.getType() == result.getType() && alone && diesHere(operand)) {
       target = refOf(operand);
@@ -199,18 +247,24 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
   llvm::SmallVector<Value> reads, writes;
   llvm::SmallVector<mlir::Attribute> args;
   llvm::SmallVector<llvm::StringRef> names;
-  // Only the operand numbers in `mutates` are replaced; an operand that occurs twice keeps its old value elsewhere.
+  // Only the operand numbers in `mutates` are replaced; an operand that occurs
+  // twice keeps its old value elsewhere.
   for (graph::AtenArg& arg : call.args) {
     mlir::FailureOr<mlir::Attribute> value = argAttr(op, arg, reads);
     if (failed(value)) return failure();
     args.push_back(*value);
     names.push_back(arg.name);
   }
-  for (auto [i, number] : llvm::enumerate(call.mutates)) reads[number] = refs[op->getResult(fresh + i)];
+  for (auto [i, number] : llvm::enumerate(call.mutates))
+    reads[number] = refs[op->getResult(fresh + i)];
 
   llvm::SmallVector<int64_t> slots;
   for (mlir::OpResult result : op->getResults()) {
-    bool used = llvm::any_of(result.getUsers(), [&](mlir::Operation* user) { return inSection.contains(user); }) || liveness.lastUse(result) == Liveness::kForever;
+    bool used = llvm::any_of(result.getUsers(),
+                             [&](mlir::Operation* user) {
+                               return inSection.contains(user);
+                             }) ||
+                liveness.lastUse(result) == Liveness::kForever;
     bool inPlace = result.getResultNumber() >= fresh;
     if (mlir::isa<mlir::NoneType>(result.getType()) || (!used && !inPlace)) {
       slots.push_back(-1);
@@ -230,7 +284,9 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
     slots.push_back(writes.size());
     writes.push_back(target);
   }
-  auto step = builder.create<sched::AtenOp>(op->getLoc(), call.name, builder.getArrayAttr(args), builder.getStrArrayAttr(names), slots, reads, writes);
+  auto step = builder.create<sched::AtenOp>(
+      op->getLoc(), call.name, builder.getArrayAttr(args),
+      builder.getStrArrayAttr(names), slots, reads, writes);
   annotate(step, op);
   return success();
 }
@@ -238,16 +294,20 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
 LogicalResult SectionLowering::lowerGuard(graph::GuardOp op) {
   Value ref = refOf(op.getValue());
   if (!ref) return failure();
-  mlir::Attribute args[] = {sched::OperandAttr::get(op.getContext()), builder.getDenseI64ArrayAttr(op.getExpected())};
-  builder.create<sched::HostOp>(op.getLoc(), "guard", builder.getArrayAttr(args), builder.getStrArrayAttr({"value", "expected"}), llvm::ArrayRef<int64_t>{},
-                                mlir::ValueRange{ref}, mlir::ValueRange{});
+  mlir::Attribute args[] = {sched::OperandAttr::get(op.getContext()),
+                            builder.getDenseI64ArrayAttr(op.getExpected())};
+  builder.create<sched::HostOp>(
+      op.getLoc(), "guard", builder.getArrayAttr(args),
+      builder.getStrArrayAttr({"value", "expected"}), llvm::ArrayRef<int64_t>{},
+      mlir::ValueRange{ref}, mlir::ValueRange{});
   return success();
 }
 
 LogicalResult SectionLowering::lowerViewUpdate(graph::ViewUpdateOp op) {
   Value base = refOf(op.getBase()), update = refOf(op.getUpdate());
   if (!base || !update) return failure();
-  // An update that looks into the base itself would be half overwritten while it is read.
+  // An update that looks into the base itself would be half overwritten while
+  // it is read.
   bool apart = rootOf(op.getUpdate()) != rootOf(op.getBase());
   Value target = base;
   if (apart && diesHere(op.getBase())) {
@@ -256,27 +316,42 @@ LogicalResult SectionLowering::lowerViewUpdate(graph::ViewUpdateOp op) {
     target = newResult(op.getResult(), op);
     copy(op, base, target);
   }
-  auto updateType = mlir::cast<mlir::RankedTensorType>(op.getUpdate().getType());
-  auto window = mlir::RankedTensorType::get(updateType.getShape(), mlir::cast<mlir::RankedTensorType>(op.getResult().getType()).getElementType(), op.getLayout());
-  Value view = builder.create<sched::ValueOp>(op.getLoc(), RefType::get(op.getContext(), window), target.getDefiningOp<sched::ValueOp>().getBuffer());
+  auto updateType =
+      mlir::cast<mlir::RankedTensorType>(op.getUpdate().getType());
+  auto window = mlir::RankedTensorType::get(
+      updateType.getShape(),
+      mlir::cast<mlir::RankedTensorType>(op.getResult().getType())
+          .getElementType(),
+      op.getLayout());
+  Value view = builder.create<sched::ValueOp>(
+      op.getLoc(), RefType::get(op.getContext(), window),
+      target.getDefiningOp<sched::ValueOp>().getBuffer());
   copy(op, update, view);
   return success();
 }
 
-// aten::copy(self, src): the result has self's shape and dtype and src's elements; self's own are not read.
+// aten::copy(self, src): the result has self's shape and dtype and src's
+// elements; self's own are not read.
 LogicalResult SectionLowering::lowerCopy(mlir::Operation* op) {
   Value source = refOf(op->getOperand(1));
   if (!source) return failure();
   auto type = mlir::cast<mlir::RankedTensorType>(op->getResult(0).getType());
-  sched::Geometry from = sched::geometryOf(mlir::cast<RefType>(source.getType()));
+  sched::Geometry from =
+      sched::geometryOf(mlir::cast<RefType>(source.getType()));
   if (llvm::ArrayRef<int64_t>(from.sizes) != type.getShape()) {
     size_t missing = type.getRank() - from.sizes.size();
     llvm::SmallVector<int64_t> strides(type.getRank(), 0);
-    for (size_t d = 0; d < from.sizes.size(); ++d) strides[missing + d] = from.sizes[d] == 1 ? 0 : from.strides[d];
-    auto element = mlir::cast<RefType>(source.getType()).getTensor().getElementType();
-    auto layout = graph::LayoutAttr::get(op->getContext(), strides, from.offset, from.storageBytes);
-    auto expanded = mlir::RankedTensorType::get(type.getShape(), element, layout);
-    source = builder.create<sched::ValueOp>(op->getLoc(), RefType::get(op->getContext(), expanded), source.getDefiningOp<sched::ValueOp>().getBuffer());
+    for (size_t d = 0; d < from.sizes.size(); ++d)
+      strides[missing + d] = from.sizes[d] == 1 ? 0 : from.strides[d];
+    auto element =
+        mlir::cast<RefType>(source.getType()).getTensor().getElementType();
+    auto layout = graph::LayoutAttr::get(op->getContext(), strides, from.offset,
+                                         from.storageBytes);
+    auto expanded =
+        mlir::RankedTensorType::get(type.getShape(), element, layout);
+    source = builder.create<sched::ValueOp>(
+        op->getLoc(), RefType::get(op->getContext(), expanded),
+        source.getDefiningOp<sched::ValueOp>().getBuffer());
   }
   copy(op, source, newResult(op->getResult(0), op));
   return success();

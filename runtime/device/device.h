@@ -51,6 +51,8 @@ class Device {
   // Blocking copies between device memory and ordinary host memory.
   [[nodiscard]] virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;
   [[nodiscard]] virtual absl::Status CopyFromHost(void* device, const void* host, size_t bytes) = 0;
+  // Waits for everything the process has given the device, on any stream.
+  [[nodiscard]] virtual absl::Status Synchronize() { return absl::OkStatus(); }
 };
 
 // Memory that is given back when the owner goes.

@@ -1,6 +1,6 @@
 // ATen steps: the operator, called boxed, with its results born where the plan wants them.
 
-#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <optional>
@@ -47,7 +47,7 @@ class AtenStep final : public exec::PreparedStep {
         ~Clear() { stack.clear(); }
       } clear{stack_};
       if (seed_random_) {
-        at::Generator generator = at::detail::getDefaultCPUGenerator();
+        at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
         std::lock_guard<std::mutex> lock(generator.mutex());
         generator.set_current_seed(RandomSeed(context.seed, context.step, context.micro, step_.rng_id));
       }
@@ -168,7 +168,7 @@ class AtenHandler final : public exec::StepHandler {
     if (!seed_random_) return absl::OkStatus();
     for (const plan::Step& step : section.steps) {
       if (step.rng_id < 0) continue;
-      at::Generator generator = at::detail::getDefaultCPUGenerator();
+      at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
       std::lock_guard<std::mutex> lock(generator.mutex());
       saved_ = generator.clone();
       break;
@@ -177,7 +177,7 @@ class AtenHandler final : public exec::StepHandler {
   }
   void EndRun(const plan::Section&) override {
     if (!saved_.has_value()) return;
-    at::Generator generator = at::detail::getDefaultCPUGenerator();
+    at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(saved_->get_state());
     saved_.reset();

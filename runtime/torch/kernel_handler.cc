@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/registry.h"
 #include "runtime/torch/handlers.h"
 
 namespace heddle::torch_runtime {
@@ -79,9 +80,9 @@ class Args {
   std::map<std::string, Entry> entries_;
 };
 
-using Kernel = absl::Status (*)(const Args&, const exec::RunContext&);
+using Kernel = absl::Status (*)(const Args&, const exec::RunContext&, device::Stream* stream);
 
-absl::Status Accumulate(const Args& args, const exec::RunContext& context) {
+absl::Status Accumulate(const Args& args, const exec::RunContext& context, device::Stream*) {
   const at::Tensor& dst = args.Tensor("dst");
   const at::Tensor& src = args.Tensor("src");
   absl::StatusOr<double> first = args.Number("first", 0, context);
@@ -95,7 +96,7 @@ absl::Status Accumulate(const Args& args, const exec::RunContext& context) {
 }
 
 // torch.nn.utils.clip_grad_norm_'s arithmetic, the sum over parameters in the order of the list.
-absl::Status GradNorm(const Args& args, const exec::RunContext& context) {
+absl::Status GradNorm(const Args& args, const exec::RunContext& context, device::Stream*) {
   absl::StatusOr<double> divisor = args.Number("divisor", 1, context);
   absl::StatusOr<double> max_norm = args.Number("max_norm", 0, context);
   if (!divisor.ok()) return divisor.status();
@@ -113,11 +114,45 @@ absl::Status GradNorm(const Args& args, const exec::RunContext& context) {
   } else {
     args.results[1].fill_(1);
   }
-  args.results[2].fill_(std::isfinite(norm.item<double>()));
+  args.results[2].copy_(norm.abs().lt(std::numeric_limits<double>::infinity()));
   return absl::OkStatus();
 }
 
-absl::Status AdamW(const Args& args, const exec::RunContext& context) {
+// Hands a registered device kernel its operands. It walks them in memory order, so they must be dense and alike.
+absl::Status LaunchOnDevice(const char* name, const Args& args, std::initializer_list<const char*> tensors, kernels::Call call) {
+  const kernels::Kernel* kernel = kernels::Find(name);
+  if (kernel == nullptr || kernel->device == nullptr) return absl::UnimplementedError(absl::StrCat("kernel ", name, " has no device code in this build; build with the CUDA toolkit"));
+  const at::Tensor& first = args.Tensor(*tensors.begin());
+  for (const char* tensor_name : tensors) {
+    if (!args.Has(tensor_name)) continue;
+    const at::Tensor& tensor = args.Tensor(tensor_name);
+    kernels::Operand operand{tensor.data_ptr(), kernels::Element::kF32, tensor.numel()};
+    switch (tensor.scalar_type()) {
+      case at::kBool:
+        operand.element = kernels::Element::kBool;
+        break;
+      case at::kHalf:
+        operand.element = kernels::Element::kF16;
+        break;
+      case at::kBFloat16:
+        operand.element = kernels::Element::kBF16;
+        break;
+      case at::kFloat:
+        break;
+      case at::kDouble:
+        operand.element = kernels::Element::kF64;
+        break;
+      default:
+        return absl::InvalidArgumentError(absl::StrCat("kernel ", name, " cannot take ", tensor_name, " of type ", c10::toString(tensor.scalar_type())));
+    }
+    if (tensor.dim() > 0 && (tensor.sizes() != first.sizes() || tensor.strides() != first.strides() || !tensor.is_non_overlapping_and_dense()))
+      return absl::UnimplementedError(absl::StrCat("kernel ", name, " needs ", tensor_name, " dense and laid out as ", *tensors.begin()));
+    call.tensors[tensor_name] = {operand};
+  }
+  return kernel->device(call);
+}
+
+absl::Status AdamW(const Args& args, const exec::RunContext& context, device::Stream* stream) {
   double lr, step, divisor, beta1, beta2, eps, weight_decay, lr_scale;
   const double kMissing = std::numeric_limits<double>::quiet_NaN();
   for (const auto& [name, to, otherwise] : {std::tuple<const char*, double*, double>{"lr", &lr, kMissing},
@@ -131,6 +166,12 @@ absl::Status AdamW(const Args& args, const exec::RunContext& context) {
     absl::StatusOr<double> value = args.Number(name, otherwise, context);
     if (!value.ok()) return value.status();
     *to = *value;
+  }
+  if (args.Tensor("param").is_cuda()) {
+    kernels::Call call;
+    call.scalars = {{"lr", lr}, {"step", step}, {"divisor", divisor}, {"beta1", beta1}, {"beta2", beta2}, {"eps", eps}, {"weight_decay", weight_decay}, {"lr_scale", lr_scale}};
+    call.stream = stream->native();
+    return LaunchOnDevice("adamw", args, {"param", "grad", "exp_avg", "exp_avg_sq", "factor", "finite"}, std::move(call));
   }
   if (args.Has("finite") && !args.Tensor("finite").item<bool>()) return absl::OkStatus();
   lr *= lr_scale;
@@ -160,7 +201,7 @@ class KernelStep final : public exec::PreparedStep {
   KernelStep(std::shared_ptr<Shared> shared, Args args, Kernel kernel) : shared_(std::move(shared)), args_(std::move(args)), kernel_(kernel) {}
   absl::Status Execute(const exec::RunContext& context, device::Stream* stream) override {
     return RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
-      absl::Status status = kernel_(args_, context);
+      absl::Status status = kernel_(args_, context, stream);
       if (first) learned_.workspace_bytes = scope.PeakWithout({});
       return status;
     });

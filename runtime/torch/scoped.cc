@@ -1,13 +1,16 @@
 // What every LibTorch step runs inside.
 
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 
 #include <exception>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/torch/handlers.h"
+#include "runtime/torch/planned_cuda.h"
 
 namespace heddle::torch_runtime {
 
@@ -29,6 +32,8 @@ absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* s
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   shared.counters.steps += 1;
   try {
+    std::optional<c10::StreamGuard> on_stream;
+    if (shared.device.is_cuda()) on_stream.emplace(AtenStream(const_cast<device::Stream*>(stream)->native(), shared.device.index()));
     if (!learned.done) {
       Scope scope(shared.source, &shared.counters);
       absl::Status status = body(scope, true);

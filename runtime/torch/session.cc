@@ -13,7 +13,9 @@
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
 #include "runtime/device/cpu.h"
+#include "runtime/device/cuda.h"
 #include "runtime/exec/host_handler.h"
+#include "runtime/torch/planned_cuda.h"
 
 namespace heddle::torch_runtime {
 namespace {
@@ -74,11 +76,20 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan, uint64_t
   constexpr const char* kTorch = TORCH_VERSION;
   if (MajorMinor(plan.torch_version) != MajorMinor(kTorch))
     return absl::FailedPreconditionError(absl::StrCat("the plan needs torch ", plan.torch_version, " and this Heddle runs with torch ", kTorch, "; install torch ", plan.torch_version, " or compile the step again"));
-  if (plan.target == "cuda") return absl::FailedPreconditionError("the plan was compiled for cuda and this runtime has no GPU; run it where there is one, or compile the step for cpu");
   if (absl::Status status = InstallPlannedAllocator(); !status.ok()) return status;
   auto session = std::unique_ptr<Session>(new Session());
-  session->device_ = device::CreateCpuDevice();
-  session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CPU), CpuSource());
+  if (plan.target == "cuda") {
+    constexpr int kDevice = 0;
+    absl::StatusOr<std::unique_ptr<device::Device>> device = device::CreateCudaDevice(kDevice);
+    if (!device.ok()) return device.status();
+    absl::StatusOr<Source*> source = InstallPlannedCudaAllocator();
+    if (!source.ok()) return source.status();
+    session->device_ = *std::move(device);
+    session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CUDA, kDevice), **source);
+  } else {
+    session->device_ = device::CreateCpuDevice();
+    session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CPU), CpuSource());
+  }
   exec::HandlerTable handlers;
   handlers[plan::StepKind::kAten] = CreateAtenHandler(session->shared_, plan.mode == "train");
   handlers[plan::StepKind::kKernel] = CreateKernelHandler(session->shared_);
@@ -143,7 +154,8 @@ absl::Status Session::BindInputs(const std::string& section_name, const TensorMa
   for (const auto& [name, tensor] : inputs) {
     if (known.count(name) == 0) return absl::InvalidArgumentError(absl::StrCat("the plan has no input ", name, "; it has ", absl::StrJoin(known, ", ")));
   }
-  return absl::OkStatus();
+  // Inputs were copied on the caller's stream, steps run on the plan's.
+  return device_->Synchronize();
 }
 
 absl::StatusOr<TensorMap> Session::Run(const std::string& section, const TensorMap& inputs) {

@@ -1,3 +1,8 @@
-#include "tools/heddle-opt/heddle_opt.h"
+// The compiler library's driver as a program. Invariant: registration only.
+#include "api/compiler/compiler.h"
+#include "passes/verify/Passes.h"
 
-int main(int argc, char** argv) { return heddle::heddleOptMain(argc, argv); }
+int main(int argc, char** argv) {
+  heddle::graph::registerVerifyPasses();
+  return heddle_opt_main(argc, argv);
+}

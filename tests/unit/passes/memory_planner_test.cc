@@ -1,4 +1,5 @@
-// Memory planner: no two live buffers overlap, sizes stay near the bound, results are reproducible.
+// Memory planner: no two live buffers overlap, sizes stay near the bound,
+// results are reproducible.
 #include "passes/analysis/memory_planner.h"
 
 #include <random>
@@ -8,14 +9,18 @@
 namespace heddle {
 namespace {
 
-void expectNoOverlap(const std::vector<BufferRequest>& requests, const MemoryPlan& plan) {
+void expectNoOverlap(const std::vector<BufferRequest>& requests,
+                     const MemoryPlan& plan) {
   for (size_t i = 0; i < requests.size(); ++i) {
     EXPECT_EQ(plan.offsets[i] % 256, 0);
     EXPECT_LE(plan.offsets[i] + requests[i].bytes, plan.arenaBytes);
     for (size_t j = 0; j < i; ++j) {
       const BufferRequest &a = requests[i], &b = requests[j];
-      if (a.bytes == 0 || b.bytes == 0 || a.first > b.last || b.first > a.last) continue;
-      EXPECT_TRUE(plan.offsets[i] + a.bytes <= plan.offsets[j] || plan.offsets[j] + b.bytes <= plan.offsets[i]) << i << " and " << j;
+      if (a.bytes == 0 || b.bytes == 0 || a.first > b.last || b.first > a.last)
+        continue;
+      EXPECT_TRUE(plan.offsets[i] + a.bytes <= plan.offsets[j] ||
+                  plan.offsets[j] + b.bytes <= plan.offsets[i])
+          << i << " and " << j;
     }
   }
 }
@@ -49,7 +54,8 @@ TEST(PlanMemory, RandomLifetimesNeverOverlapAndRepeat) {
     std::vector<BufferRequest> requests;
     for (int i = 0; i < 120; ++i) {
       int64_t first = random() % 200;
-      requests.push_back({static_cast<int64_t>(random() % 100000), first, first + static_cast<int64_t>(random() % 30)});
+      requests.push_back({static_cast<int64_t>(random() % 100000), first,
+                          first + static_cast<int64_t>(random() % 30)});
     }
     MemoryPlan plan = planMemory(requests, 256);
     expectNoOverlap(requests, plan);
@@ -58,14 +64,19 @@ TEST(PlanMemory, RandomLifetimesNeverOverlapAndRepeat) {
   }
 }
 
-// Forward activations that live until their backward step: the shape of a training step.
+// Forward activations that live until their backward step: the shape of a
+// training step.
 TEST(PlanMemory, ActivationStackIsWithinTenPercent) {
   std::vector<BufferRequest> requests;
   const int layers = 24;
   for (int i = 0; i < layers; ++i) {
-    for (int64_t bytes : {4096, 16384, 16384, 4096, 65536}) requests.push_back({bytes, i * 10, 2 * layers * 10 - i * 10});
-    for (int64_t bytes : {8192, 40960}) requests.push_back({bytes, i * 10, i * 10 + 4});
-    for (int64_t bytes : {8192, 65536, 12288}) requests.push_back({bytes, 2 * layers * 10 - i * 10, 2 * layers * 10 - i * 10 + 6});
+    for (int64_t bytes : {4096, 16384, 16384, 4096, 65536})
+      requests.push_back({bytes, i * 10, 2 * layers * 10 - i * 10});
+    for (int64_t bytes : {8192, 40960})
+      requests.push_back({bytes, i * 10, i * 10 + 4});
+    for (int64_t bytes : {8192, 65536, 12288})
+      requests.push_back(
+          {bytes, 2 * layers * 10 - i * 10, 2 * layers * 10 - i * 10 + 6});
   }
   MemoryPlan plan = planMemory(requests, 256);
   expectNoOverlap(requests, plan);

@@ -1,0 +1,87 @@
+"""heddle.Plan: how a step is to be spread, rounded and clipped."""
+
+import re
+
+from ._names import choice, number, options
+from .capture import PRECISIONS
+from .errors import HeddleError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@options
+class Plan:
+    """What the compiler decides by.
+
+    Args:
+      zero, dp, ep, sp: ZeRO stage and the sizes of the data, expert and sequence axes.
+      clip: maximum of the global gradient norm; gradients are multiplied by min(1, clip / (norm + 1e-6)). None: no clipping.
+      precision: "fp64", "fp32", "bf16", "fp16"; None: the model's own.
+      reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
+      memory: bytes, or a string such as "70GiB", that the plan may use per rank; None: what the device has.
+      overlap: True lets independent work run at the same time; it never changes results.
+      cuda_graph: "auto", True or False.
+      deterministic: True keeps to deterministic kernels; on the CPU all of them are.
+      loss_scale: of fp16.
+      loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
+      seed: of the step's random operators.
+      strict: True makes a failing guard an error.
+    """
+
+    zero: int = 0
+    dp: int = 1
+    ep: int = 1
+    sp: int = 1
+    clip: float | None = None
+    precision: str | None = None
+    reduce_dtype: str | None = None
+    accumulate_dtype: str | None = None
+    master_dtype: str | None = None
+    memory: int | str | None = None
+    overlap: bool = True
+    cuda_graph: str | bool = "auto"
+    deterministic: bool = False
+    loss_scale: float | None = None
+    loss_average: str | None = None
+    seed: int = 0
+    strict: bool = False
+
+    def __post_init__(self):
+        if self.zero not in (0, 1, 2, 3):
+            raise HeddleError(f"heddle.Plan: zero={self.zero!r} is no ZeRO stage; known are 0, 1, 2, 3")
+        for axis in ("dp", "ep", "sp"):
+            size = getattr(self, axis)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise HeddleError(f"heddle.Plan: {axis}={size!r} is not a number of ranks")
+        if self.clip is not None:
+            number("heddle.Plan", "clip", self.clip, 0, above=True)
+        for name in ("precision", "reduce_dtype", "accumulate_dtype", "master_dtype"):
+            choice("heddle.Plan", name, getattr(self, name), PRECISIONS)
+        choice("heddle.Plan", "loss_average", self.loss_average, ("tokens", "batches"))
+        if self.cuda_graph not in ("auto", True, False):
+            raise HeddleError(f'heddle.Plan: cuda_graph={self.cuda_graph!r} is not "auto", True or False')
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise HeddleError(f"heddle.Plan: seed={self.seed!r} is not an integer in [0, 2**63)")
+        self.memory_bytes()
+
+    def memory_bytes(self):
+        """The budget in bytes, or None."""
+        if self.memory is None:
+            return None
+        if isinstance(self.memory, int) and not isinstance(self.memory, bool) and self.memory > 0:
+            return self.memory
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", self.memory) if isinstance(self.memory, str) else None
+        if not match or match[2] not in _UNITS:
+            raise HeddleError(f'heddle.Plan: memory={self.memory!r} is neither bytes nor text such as "70GiB"')
+        return int(float(match[1]) * _UNITS[match[2]])
+
+    def refuse_unsupported(self, device):
+        """Raises for what this version cannot honour."""
+        for name, value, fine in (("zero", self.zero, 0), ("dp", self.dp, 1), ("ep", self.ep, 1), ("sp", self.sp, 1)):
+            if value != fine:
+                raise HeddleError(f"heddle.Plan: {name}={value} needs several ranks, and this version compiles for one; use {name}={fine}")
+        if self.precision == "fp16" or self.loss_scale is not None:
+            what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
+            raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")
+        if self.cuda_graph is True:
+            raise HeddleError(f"heddle.Plan: cuda_graph=True cannot be honoured for device '{device}' in this version; use \"auto\"")
