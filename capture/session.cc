@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/function.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
@@ -74,8 +75,11 @@ std::optional<c10::OperatorHandle> ScalarSibling(const c10::OperatorHandle& op, 
 
 }  // namespace
 
-// Addresses of the host memory that was allocated while the capture ran: what lies there was made inside the step.
-struct Session::HostAllocations : c10::MemoryReportingInfoBase {
+// Addresses of the host memory that was allocated while the capture ran: what lies there was made inside the step. Allocators report to the thread's
+// profiler state, and autograd takes that state for a full profiler's, so this is one that is disabled for all but memory.
+struct Session::HostAllocations : torch::profiler::impl::ProfilerStateBase {
+  HostAllocations() : ProfilerStateBase(torch::profiler::impl::ProfilerConfig(torch::profiler::impl::ProfilerState::Disabled)) {}
+  torch::profiler::impl::ActiveProfilerType profilerType() override { return torch::profiler::impl::ActiveProfilerType::NONE; }
   void reportMemoryUsage(void* ptr, int64_t alloc_size, size_t, size_t, c10::Device) override {
     if (alloc_size > 0) addresses.insert(ptr);
   }
@@ -94,7 +98,8 @@ Session::Session(Options options) : options_(std::move(options)), host_allocatio
   tape_.precision = options_.precision;
   tape_.torch_version = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
   allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
-  last_sequence_ = at::sequence_number::peek();
+  first_sequence_ = last_sequence_ = at::sequence_number::peek();
+  RegisterCustomOperators();
   previous_ = current_session;
   current_session = this;
 }
@@ -174,7 +179,7 @@ at::Tensor Session::AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides,
 
 at::Tensor Session::AddBuffer(const at::Tensor& data, std::string name, bool persistent) {
   TORCH_CHECK(persistent || !data.is_meta(), "heddle.capture: the non-persistent buffer '", name,
-              "' lies on the meta device, so its values are nowhere to be found. Build the model with real buffers (transformers' from_config under torch.device('meta') keeps inv_freq real through heddle.meta_model).");
+"' lies on the meta device, so its values are nowhere to be found. Give it real values, or make it persistent.");
   at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(static_cast<int64_t>(data.numel() * data.element_size())), data.scalar_type(), data.sizes(), data.contiguous().strides(), 0);
   at::Tensor value = persistent ? at::Tensor() : data.detach().cpu().contiguous();
   tape_.bindings.push_back({Binding::Kind::kBuffer, {std::move(name)}, persistent, "", NewValue(tensor), value});
@@ -294,25 +299,46 @@ void Session::LinkToAutograd(OpRecord& record) {
   record.scope = scopes_.back();
   uint64_t sequence = at::sequence_number::peek();
   auto node = torch::autograd::get_current_node();
-  bool in_recompute = phase_ == Phase::kBackward && node && at::GradMode::is_enabled();
-  if (phase_ == Phase::kForward || in_recompute) {
+  // Gradient mode is off in backward, but for the forward that a checkpoint runs again.
+  bool recomputes = phase_ == Phase::kBackward && node && at::GradMode::is_enabled();
+  if (phase_ == Phase::kForward || recomputes) {
     // VariableType builds an operator's Node before it redispatches to us, so a number that moved belongs to this operator.
-    if (at::GradMode::is_enabled() && sequence != last_sequence_) record.node = static_cast<int64_t>(sequence) - 1;
+    if (at::GradMode::is_enabled() && sequence != last_sequence_) record.node = static_cast<int64_t>(sequence - first_sequence_) - 1;
     last_sequence_ = sequence;
-    if (options_.source_of_caller && phase_ == Phase::kForward) record.source = options_.source_of_caller();
+    if (recomputes) {
+      LinkToRepeated(record);
+    } else {
+      if (options_.source_of_caller) record.source = options_.source_of_caller();
+      if (record.schema != nullptr) forward_ops_[record.name].push_back(tape_.ops.size());
+    }
     if (record.node >= 0) nodes_[record.node] = {record.scope, record.source};
     return;
   }
   last_sequence_ = sequence;
   if (!node || node->sequence_nr() == UINT64_MAX) return;
-  record.node = static_cast<int64_t>(node->sequence_nr());
-  auto it = nodes_.find(record.node);
-  if (it == nodes_.end()) {
-    record.node = -1;
-    return;
-  }
+  auto it = nodes_.find(static_cast<int64_t>(node->sequence_nr() - first_sequence_));
+  if (it == nodes_.end()) return;
+  record.node = it->first;
   record.scope = it->second.scope;
   record.source = it->second.source;
+}
+
+// A checkpoint repeats its operators in their order, each once, so the first unmatched forward call of the same operator is the repeated one.
+void Session::LinkToRepeated(OpRecord& record) {
+  std::deque<size_t>& candidates = forward_ops_[record.name];
+  auto match = std::find_if(candidates.begin(), candidates.end(), [&](size_t index) {
+    const OpRecord& forward = tape_.ops[index];
+    return forward.scope == record.scope || record.scope == 0;
+  });
+  if (match != candidates.end()) {
+    const OpRecord& forward = tape_.ops[*match];
+    record.scope = forward.scope;
+    record.source = forward.source;
+    if (forward.node >= 0) last_repeated_ = forward.node;
+    candidates.erase(match);
+  }
+  // An operator outside autograd repeats for the sake of the differentiable one before it.
+  record.recompute_of = std::max<int64_t>(last_repeated_, 0);
 }
 
 void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {

@@ -9,6 +9,7 @@
 #include <ATen/core/stack.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -97,6 +98,7 @@ class Session {
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
   void LinkToAutograd(OpRecord& record);
+  void LinkToRepeated(OpRecord& record);
   void CheckState(const std::string& op) const;
 
   Options options_;
@@ -118,6 +120,9 @@ class Session {
     int32_t source;
   };
   std::unordered_map<int64_t, NodeInfo> nodes_;
+  std::unordered_map<c10::OperatorName, std::deque<size_t>> forward_ops_;  // Positions in the tape, for checkpoints to find what they repeat.
+  int64_t last_repeated_ = -1;
+  uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;
   int64_t next_rng_ = 0;
   int64_t guard_values_ = 0;

@@ -44,7 +44,40 @@ bool ReachesBackend(const c10::OperatorHandle& op) {
   return op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || op.hasKernelForDispatchKey(c10::DispatchKey::CUDA);
 }
 
+// Registrations must outlive every tensor, so they are never given back.
+std::vector<c10::RegistrationHandleRAII>& Kept() {
+  static auto* handles = new std::vector<c10::RegistrationHandleRAII>();
+  return *handles;
+}
+
+template <typename Wanted>
+void RegisterOperators(Wanted wanted) {
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
+    if (!wanted(name) || name.name == "aten::_has_compatible_shallow_copy_type" || name.name == "aten::is_pinned") continue;
+    auto op = dispatcher.findSchema(name);
+    if (!op || !ReachesBackend(*op) || op->hasKernelForDispatchKey(kTraceKey)) continue;
+    Kept().push_back(dispatcher.registerImpl(name, kTraceKey, c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>(), std::nullopt, nullptr, "heddle capture"));
+  }
+}
+
+bool TakesTensors(const c10::OperatorName& name) {
+  auto op = c10::Dispatcher::singleton().findSchema(name);
+  for (const c10::Argument& argument : op->schema().arguments()) {
+    if (argument.type()->isSubtypeOf(*c10::OptionalType::ofTensor()) || argument.type()->str().find("Tensor") != std::string::npos) return true;
+  }
+  return false;
+}
+
 }  // namespace
+
+void RegisterCustomOperators() {
+  RegisterOperators([](const c10::OperatorName& name) {
+    const std::string& full = name.name;
+    bool ours_or_core = full.rfind("aten::", 0) == 0 || full.rfind("heddle::", 0) == 0 || full.rfind("prim", 0) == 0;
+    return !ours_or_core && c10::Dispatcher::singleton().findSchema(name).has_value() && TakesTensors(name);
+  });
+}
 
 C10_REGISTER_GUARD_IMPL(MAIA, TraceGuard);
 
@@ -64,20 +97,14 @@ void RegisterTraceDevice() {
   static std::once_flag once;
   std::call_once(once, [] {
     auto& dispatcher = c10::Dispatcher::singleton();
-    // Registrations must outlive every tensor, so they are never given back.
-    static auto* handles = new std::vector<c10::RegistrationHandleRAII>();
     auto add = [&](const c10::OperatorName& name, c10::DispatchKey key, c10::KernelFunction kernel) {
-      handles->push_back(dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt, nullptr, "heddle capture"));
+      Kept().push_back(dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt, nullptr, "heddle capture"));
     };
-    for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
-      if (name.name.rfind("aten::", 0) != 0 || name.name == "aten::_has_compatible_shallow_copy_type" || name.name == "aten::is_pinned") continue;
-      auto op = dispatcher.findSchema(name);
-      if (op && ReachesBackend(*op)) add(name, kTraceKey, c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>());
-    }
+    RegisterOperators([](const c10::OperatorName& name) { return name.name.rfind("aten::", 0) == 0; });
     add({"aten::_has_compatible_shallow_copy_type", ""}, kTraceKey, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&CompatibleShallowCopy));
     add({"aten::is_pinned", ""}, kTraceKey, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&NotPinned));
     add({"aten::scaled_dot_product_attention", ""}, kTraceAutograd, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&ScaledDotProductAttention));
-    handles->push_back(dispatcher.registerFallback(kTraceKey, c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>(), "heddle capture"));
+    Kept().push_back(dispatcher.registerFallback(kTraceKey, c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>(), "heddle capture"));
   });
 }
 

@@ -26,6 +26,9 @@ c10::Storage MakeTraceStorage(int64_t bytes);
 // Registers the recorder for every operator that autograd does not decompose. Idempotent; called when the library is loaded.
 void RegisterTraceDevice();
 
+// The same for operators of other namespaces that appeared since the last call: users define them at any time.
+void RegisterCustomOperators();
+
 }  // namespace heddle::capture
 
 #endif  // HEDDLE_CAPTURE_TRACE_DEVICE_H_

@@ -1,5 +1,7 @@
-// AdamW and its predicate on the GPU: one pass over parameter, gradient and both moments; the step is skipped on the device when the gradient norm was not finite.
-// One rounding an operation, as the host reference (no fused multiply-add): __fmul_rn and friends keep the compiler from contracting.
+// AdamW and its predicate on the GPU: one pass over parameter, gradient and
+// both moments; the step is skipped on the device when the gradient norm was
+// not finite. One rounding an operation, as the host reference (no fused
+// multiply-add): __fmul_rn and friends keep the compiler from contracting.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -25,7 +27,8 @@ __device__ T Read(const void* data, int element, long long i) {
     case kDeviceF16:
       return static_cast<T>(__half2float(static_cast<const __half*>(data)[i]));
     case kDeviceBF16:
-      return static_cast<T>(__bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]));
+      return static_cast<T>(
+          __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]));
     case kDeviceF32:
       return static_cast<T>(static_cast<const float*>(data)[i]);
     default:
@@ -37,10 +40,12 @@ template <typename T>
 __device__ void Write(void* data, int element, long long i, T value) {
   switch (element) {
     case kDeviceF16:
-      static_cast<__half*>(data)[i] = __float2half_rn(static_cast<float>(value));
+      static_cast<__half*>(data)[i] =
+          __float2half_rn(static_cast<float>(value));
       return;
     case kDeviceBF16:
-      static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(static_cast<float>(value));
+      static_cast<__nv_bfloat16*>(data)[i] =
+          __float2bfloat16_rn(static_cast<float>(value));
       return;
     case kDeviceF32:
       static_cast<float*>(data)[i] = static_cast<float>(value);
@@ -53,10 +58,16 @@ __device__ void Write(void* data, int element, long long i, T value) {
 template <typename T>
 __global__ void AdamWKernel(AdamWDevice a) {
   if (a.finite != nullptr && *a.finite == 0) return;
-  const T factor = a.factor == nullptr ? T(1) : Read<T>(a.factor, a.factor_element, 0);
-  const T decay = static_cast<T>(a.decay), weight = static_cast<T>(a.weight1), beta2 = static_cast<T>(a.beta2), weight2 = static_cast<T>(a.weight2);
-  const T eps = static_cast<T>(a.eps), root = static_cast<T>(a.root), size = static_cast<T>(a.negative_step), divisor = static_cast<T>(a.divisor);
-  for (long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; i < a.count; i += static_cast<long long>(gridDim.x) * blockDim.x) {
+  const T factor =
+      a.factor == nullptr ? T(1) : Read<T>(a.factor, a.factor_element, 0);
+  const T decay = static_cast<T>(a.decay), weight = static_cast<T>(a.weight1),
+          beta2 = static_cast<T>(a.beta2), weight2 = static_cast<T>(a.weight2);
+  const T eps = static_cast<T>(a.eps), root = static_cast<T>(a.root),
+          size = static_cast<T>(a.negative_step),
+          divisor = static_cast<T>(a.divisor);
+  for (long long i =
+           blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
+       i < a.count; i += static_cast<long long>(gridDim.x) * blockDim.x) {
     T p = Read<T>(a.param, a.param_element, i);
     T g = Read<T>(a.grad, a.grad_element, i);
     T m = Read<T>(a.exp_avg, a.exp_avg_element, i);
@@ -65,7 +76,8 @@ __global__ void AdamWKernel(AdamWDevice a) {
     if (factor != T(1)) g = Mul(g, factor);
     if (a.has_decay) p = Mul(p, decay);
     const T difference = Add(g, -m);
-    m = weight < T(0.5) ? Add(m, Mul(weight, difference)) : Add(g, -Mul(difference, Add(T(1), -weight)));
+    m = weight < T(0.5) ? Add(m, Mul(weight, difference))
+                        : Add(g, -Mul(difference, Add(T(1), -weight)));
     v = Add(Mul(v, beta2), Mul(Mul(weight2, g), g));
     p = Add(p, Mul(size, Div(m, Add(Div(Root(v), root), eps))));
     Write(a.param, a.param_element, i, p);
@@ -82,9 +94,11 @@ const char* LaunchAdamW(const AdamWDevice& arguments, bool f64, void* stream) {
   const long long wanted = (arguments.count + kThreads - 1) / kThreads;
   const int blocks = static_cast<int>(wanted < 4096 ? wanted : 4096);
   if (f64) {
-    AdamWKernel<double><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
+    AdamWKernel<double>
+        <<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
   } else {
-    AdamWKernel<float><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
+    AdamWKernel<float>
+        <<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
   }
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

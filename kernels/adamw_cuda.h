@@ -1,4 +1,5 @@
-// The plain-data border between the AdamW launch and its CUDA code: no other header of the project enters the .cu file.
+// The plain-data border between the AdamW launch and its CUDA code: no other
+// header of the project enters the .cu file.
 
 #ifndef HEDDLE_KERNELS_ADAMW_CUDA_H_
 #define HEDDLE_KERNELS_ADAMW_CUDA_H_
@@ -14,7 +15,8 @@ struct AdamWDevice {
   void* exp_avg_sq;
   const void* factor;           // nullptr: 1
   const unsigned char* finite;  // nullptr: true
-  int param_element, grad_element, exp_avg_element, exp_avg_sq_element, factor_element;
+  int param_element, grad_element, exp_avg_element, exp_avg_sq_element,
+      factor_element;
   long long count;
   bool has_decay;
   double decay, weight1, beta2, weight2, eps, root, negative_step, divisor;

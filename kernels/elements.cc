@@ -13,13 +13,18 @@ namespace {
 template <typename T>
 T At(const Operand& operand, int64_t index) {
   T value;
-  std::memcpy(&value, static_cast<const char*>(operand.data) + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  std::memcpy(&value,
+              static_cast<const char*>(operand.data) +
+                  index * static_cast<int64_t>(sizeof(T)),
+              sizeof(T));
   return value;
 }
 
 template <typename T>
 void Put(const Operand& operand, int64_t index, T value) {
-  std::memcpy(static_cast<char*>(operand.data) + index * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
+  std::memcpy(static_cast<char*>(operand.data) +
+                  index * static_cast<int64_t>(sizeof(T)),
+              &value, sizeof(T));
 }
 
 // A small binary float: `mantissa` bits and an exponent of `exponent` bits.
@@ -29,7 +34,8 @@ double Decode(uint16_t bits, int exponent, int mantissa) {
   const int m = bits & ((1 << mantissa) - 1);
   double value;
   if (e == (1 << exponent) - 1) {
-    value = m == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+    value = m == 0 ? std::numeric_limits<double>::infinity()
+                   : std::numeric_limits<double>::quiet_NaN();
   } else if (e == 0) {
     value = std::ldexp(m, 1 - bias - mantissa);
   } else {
@@ -41,20 +47,25 @@ double Decode(uint16_t bits, int exponent, int mantissa) {
 uint16_t Encode(double value, int exponent, int mantissa) {
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   const int bias = (1 << (exponent - 1)) - 1;
-  const uint16_t infinity = static_cast<uint16_t>(((1 << exponent) - 1) << mantissa);
-  if (std::isnan(value)) return static_cast<uint16_t>(infinity | 1 << (mantissa - 1));
+  const uint16_t infinity =
+      static_cast<uint16_t>(((1 << exponent) - 1) << mantissa);
+  if (std::isnan(value))
+    return static_cast<uint16_t>(infinity | 1 << (mantissa - 1));
   const double magnitude = std::fabs(value);
   if (magnitude == 0) return sign;
   if (std::isinf(magnitude)) return sign | infinity;
   int e;
   std::frexp(magnitude, &e);
-  // Units in the last place of the result, those of the smallest exponent for subnormals.
+  // Units in the last place of the result, those of the smallest exponent for
+  // subnormals.
   const int ulp = std::max(e - 1, 1 - bias) - mantissa;
   const double units = std::nearbyint(std::ldexp(magnitude, -ulp));
   const int64_t m = static_cast<int64_t>(units);
   const int64_t biased = (std::max(e - 1, 1 - bias) + bias);
-  // A carry out of the mantissa runs into the exponent, which is what rounding up means.
-  const int64_t bits = m < (1 << mantissa) ? m : (biased << mantissa) + (m - (1 << mantissa));
+  // A carry out of the mantissa runs into the exponent, which is what rounding
+  // up means.
+  const int64_t bits =
+      m < (1 << mantissa) ? m : (biased << mantissa) + (m - (1 << mantissa));
   return sign | static_cast<uint16_t>(bits >= infinity ? infinity : bits);
 }
 

@@ -1,4 +1,5 @@
-// The table behind the names. Static initialisers of several files fill it, in any order.
+// The table behind the names. Static initialisers of several files fill it, in
+// any order.
 
 #include "kernels/registry.h"
 
@@ -8,7 +9,8 @@ namespace heddle::kernels {
 namespace {
 
 std::map<std::string, Kernel>& Table() {
-  static std::map<std::string, Kernel>& table = *new std::map<std::string, Kernel>();
+  static std::map<std::string, Kernel>& table =
+      *new std::map<std::string, Kernel>();
   return table;
 }
 
@@ -21,7 +23,8 @@ const Kernel* Find(const std::string& name) {
 
 std::string KnownNames() {
   std::string names;
-  for (const auto& [name, kernel] : Table()) absl::StrAppend(&names, names.empty() ? "" : ", ", name);
+  for (const auto& [name, kernel] : Table())
+    absl::StrAppend(&names, names.empty() ? "" : ", ", name);
   return names;
 }
 
@@ -31,6 +34,8 @@ Registration::Registration(const char* name, Launch host, Launch device) {
   if (device != nullptr) kernel.device = device;
 }
 
-DeviceRegistration::DeviceRegistration(const char* name, Launch device) { Table()[name].device = device; }
+DeviceRegistration::DeviceRegistration(const char* name, Launch device) {
+  Table()[name].device = device;
+}
 
 }  // namespace heddle::kernels

@@ -1,6 +1,9 @@
-// Names -> kernels: how a plan's kernel steps find their code, and what each of them computes in plain loops.
-// Contract of every kernel: tensors by argument name and results by position are dense and of one layout, so a kernel walks `count` elements in memory order;
-// scalars by name; nothing else is read or written. The host reference defines the result; a device kernel may differ from it by rounding only where its header says so.
+// Names -> kernels: how a plan's kernel steps find their code, and what each of
+// them computes in plain loops. Contract of every kernel: tensors by argument
+// name and results by position are dense and of one layout, so a kernel walks
+// `count` elements in memory order; scalars by name; nothing else is read or
+// written. The host reference defines the result; a device kernel may differ
+// from it by rounding only where its header says so.
 
 #ifndef HEDDLE_KERNELS_REGISTRY_H_
 #define HEDDLE_KERNELS_REGISTRY_H_

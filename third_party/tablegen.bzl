@@ -1,5 +1,8 @@
 """gentbl: TableGen output as includable headers."""
 
+# MLIR's own .td files are read where Debian has them. They are no inputs: they
+# change only together with the tool, which is one.
+
 def gentbl(name, td_file, tbl_outs, td_srcs = [], tool = "@llvm//:mlir-tblgen", visibility = None):
     """Runs TableGen once per output and collects the outputs in a cc_library `name`.
 
@@ -14,10 +17,10 @@ def gentbl(name, td_file, tbl_outs, td_srcs = [], tool = "@llvm//:mlir-tblgen", 
     for flags, out in tbl_outs:
         native.genrule(
             name = name + "_" + out.replace(".", "_").replace("/", "_"),
-            srcs = [td_file, "@mlir//:include"] + td_srcs,
+            srcs = [td_file] + td_srcs,
             outs = [out],
             tools = [tool],
-            cmd = "$(location %s) %s -I external/mlir/include -I. -I$(GENDIR) $(location %s) -o $@" % (
+            cmd = "$(location %s) %s -I /usr/lib/llvm-19/include -I. -I$(GENDIR) $(location %s) -o $@" % (
                 tool,
                 flags,
                 td_file,

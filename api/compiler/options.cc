@@ -97,8 +97,14 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
       update[key] = value;
     }
   }
-  options.pipeline.optimizer =
-      llvm::formatv("{0}", Value(std::move(update))).str();
+  options.pipeline.optimizer = llvm::formatv("{0}", Value(Object(update))).str();
+  if (options.pipeline.mode == "train") {
+    // The plan says what it was made with, whoever reads it later.
+    llvm::Expected<Value> config = llvm::json::parse(options.pipeline.config);
+    if (!config) return llvm::toString(config.takeError());
+    (*config->getAsObject())["update"] = std::move(update);
+    options.pipeline.config = llvm::formatv("{0}", *config).str();
+  }
   return checkTrainingOptions(options.pipeline);
 }
 

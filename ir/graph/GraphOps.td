@@ -15,6 +15,7 @@ def Graph_StepOp : Op<Graph_Dialect, "step", [IsolatedFromAbove, SingleBlockImpl
     * graph_step_r3: format_version is 1.
     * graph_step_r4: names are unique among parameters and buffers, and a gradient's name is a parameter's.
     * graph_step_r5: a loss is a floating tensor of one element.
+    * graph_step_r6: every tensor has a static shape and less than 2^63 bytes.
 
     `loss_average` is written by graph-append-optimizer: `tokens` says that the loss result is the sum over the micro-batch's labels, to be divided by the label
     count of all micro-batches; `batches`, that it is the micro-batch's own mean.
@@ -22,6 +23,7 @@ def Graph_StepOp : Op<Graph_Dialect, "step", [IsolatedFromAbove, SingleBlockImpl
   let arguments = (ins ArrayAttr:$arg_roles, I64Attr:$format_version, OptionalAttr<StrAttr>:$loss_average, StrAttr:$precision, ArrayAttr:$result_roles, StrAttr:$target, StrAttr:$torch_version);
   let regions = (region SizedRegion<1>:$body);
   let hasVerifier = 1;
+  let hasRegionVerifier = 1;
 }
 
 def Graph_ReturnOp : Op<Graph_Dialect, "return", [Terminator, HasParent<"StepOp">]> {

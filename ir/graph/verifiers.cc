@@ -126,12 +126,51 @@ static LogicalResult verifyArgRoles(StepOp step, llvm::StringSet<>& params) {
   return success();
 }
 
+// Bytes that a tensor's elements take, or nothing where no arithmetic on them
+// is safe.
+static std::optional<int64_t> bytesOfType(RankedTensorType type) {
+  int64_t bytes = elementBytes(type.getElementType());
+  for (int64_t size : type.getShape()) {
+    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) {
+      return std::nullopt;
+    }
+  }
+  return bytes;
+}
+
+// Comes before the ops' own verifiers, which multiply sizes.
+static LogicalResult verifySizes(StepOp step) {
+  auto check = [&](Operation* op, TypeRange types) -> LogicalResult {
+    for (Type type : types) {
+      auto tensor = llvm::dyn_cast<RankedTensorType>(type);
+      if (tensor && !bytesOfType(tensor)) {
+        return op->emitOpError("has a tensor of type ")
+               << tensor
+               << ", whose shape is not static or too large (graph_step_r6)";
+      }
+    }
+    return success();
+  };
+  Block& body = step.getBody().front();
+  if (failed(check(step, body.getArgumentTypes()))) return failure();
+  for (Operation& op : body) {
+    if (failed(check(&op, op.getResultTypes()))) return failure();
+  }
+  return success();
+}
+
 LogicalResult StepOp::verify() {
   if (getFormatVersion() != static_cast<uint64_t>(kFormatVersion)) {
     return emitOpError("has format_version ")
            << getFormatVersion() << ", but this compiler reads version "
            << kFormatVersion << "; capture the step again (graph_step_r3)";
   }
+  llvm::StringSet<> params;
+  if (failed(verifyArgRoles(*this, params))) return failure();
+  return verifySizes(*this);
+}
+
+LogicalResult StepOp::verifyRegions() {
   llvm::StringSet<> params;
   if (failed(verifyArgRoles(*this, params))) return failure();
   auto ret = llvm::dyn_cast<ReturnOp>(getBody().front().getTerminator());

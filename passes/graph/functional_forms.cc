@@ -205,6 +205,12 @@ FailureOr<llvm::SmallVector<Value>> functionalForm(
                                                  self, zero, call)
                                           ->getResult(0)};
     }
+    // Backward of indexing calls the implementation, whose last argument only
+    // says whether indices are checked; index_put always checks.
+    if (callee == "aten::_index_put_impl_" && decoded.args.size() == 5) {
+      callee = "aten::index_put_";
+      decoded.args.pop_back();
+    }
     const OpRow* row = functionalRow(callee);
     if (row && row->isView) {
       return call.emitOpError(

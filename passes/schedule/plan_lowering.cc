@@ -206,8 +206,10 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step,
                  << kind << "' of '" << state.getName()
                  << "', which is no parameter of it";
         if (fresh)
+          // Accumulators hold nothing between two steps that a checkpoint
+          // would need.
           builder.create<sched::StateOp>(loc, kind, names->second, *ref, true,
-                                         true, kind);
+                                         kind != "accumulator", kind);
         return success();
       })
       .Default([&](mlir::Attribute other) -> LogicalResult {

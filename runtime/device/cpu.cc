@@ -1,6 +1,8 @@
-// Host streams are real threads, so that the races a plan has on a GPU are races here too.
-// An event counts its records: Wait captures the count at the call and blocks the stream's thread until that many have happened, which is CUDA's meaning of
-// "the last record before the wait" and lets events be reused run after run.
+// Host streams are real threads, so that the races a plan has on a GPU are
+// races here too. An event counts its records: Wait captures the count at the
+// call and blocks the stream's thread until that many have happened, which is
+// CUDA's meaning of "the last record before the wait" and lets events be reused
+// run after run.
 
 #include "runtime/device/cpu.h"
 
@@ -111,13 +113,18 @@ class CpuStream : public Stream {
   std::thread thread_;
 };
 
-// Anonymous mappings are zero-filled, page-aligned and cost nothing until touched, which is what an arena wants.
+// Anonymous mappings are zero-filled, page-aligned and cost nothing until
+// touched, which is what an arena wants.
 class CpuAllocator : public Allocator {
  public:
-  absl::StatusOr<void*> Allocate(size_t bytes, const std::string& what) override {
+  absl::StatusOr<void*> Allocate(size_t bytes,
+                                 const std::string& what) override {
     const size_t mapped = bytes == 0 ? 1 : bytes;
-    void* address = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", bytes, " bytes of host memory for the ", what));
+    void* address = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address == MAP_FAILED)
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "cannot reserve ", bytes, " bytes of host memory for the ", what));
     std::lock_guard<std::mutex> lock(mutex_);
     sizes_[address] = mapped;
     return address;
@@ -139,13 +146,20 @@ class CpuDevice : public Device {
  public:
   const char* target() const override { return "cpu"; }
   Allocator& allocator() override { return allocator_; }
-  absl::StatusOr<std::unique_ptr<Stream>> CreateStream(const std::string&) override { return std::unique_ptr<Stream>(new CpuStream()); }
-  absl::StatusOr<std::unique_ptr<Event>> CreateEvent() override { return std::unique_ptr<Event>(new CpuEvent()); }
-  absl::Status CopyToHost(void* host, const void* device, size_t bytes) override {
+  absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
+      const std::string&) override {
+    return std::unique_ptr<Stream>(new CpuStream());
+  }
+  absl::StatusOr<std::unique_ptr<Event>> CreateEvent() override {
+    return std::unique_ptr<Event>(new CpuEvent());
+  }
+  absl::Status CopyToHost(void* host, const void* device,
+                          size_t bytes) override {
     std::memcpy(host, device, bytes);
     return absl::OkStatus();
   }
-  absl::Status CopyFromHost(void* device, const void* host, size_t bytes) override {
+  absl::Status CopyFromHost(void* device, const void* host,
+                            size_t bytes) override {
     std::memcpy(device, host, bytes);
     return absl::OkStatus();
   }
@@ -156,6 +170,8 @@ class CpuDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> CreateCpuDevice() { return std::make_unique<CpuDevice>(); }
+std::unique_ptr<Device> CreateCpuDevice() {
+  return std::make_unique<CpuDevice>();
+}
 
 }  // namespace heddle::device

@@ -1,4 +1,5 @@
-// Streams are non-blocking: nothing waits for the legacy default stream, so whoever fills inputs there calls Synchronize first.
+// Streams are non-blocking: nothing waits for the legacy default stream, so
+// whoever fills inputs there calls Synchronize first.
 
 #include "runtime/device/cuda.h"
 
@@ -15,8 +16,11 @@ namespace {
 
 absl::Status FromCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return absl::OkStatus();
-  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  return error == cudaErrorMemoryAllocation ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
+  const std::string message =
+      absl::StrCat(what, ": ", cudaGetErrorString(error));
+  return error == cudaErrorMemoryAllocation
+             ? absl::ResourceExhaustedError(message)
+             : absl::InternalError(message);
 }
 
 class CudaEvent : public Event {
@@ -32,8 +36,12 @@ class CudaStream : public Stream {
   ~CudaStream() override { cudaStreamDestroy(stream_); }
   void Enqueue(std::function<void()> work) override { work(); }
   // A failure is kept by CUDA and comes out of Synchronize.
-  void Record(Event& event) override { Keep(cudaEventRecord(static_cast<CudaEvent&>(event).event, stream_)); }
-  void Wait(Event& event) override { Keep(cudaStreamWaitEvent(stream_, static_cast<CudaEvent&>(event).event, 0)); }
+  void Record(Event& event) override {
+    Keep(cudaEventRecord(static_cast<CudaEvent&>(event).event, stream_));
+  }
+  void Wait(Event& event) override {
+    Keep(cudaStreamWaitEvent(stream_, static_cast<CudaEvent&>(event).event, 0));
+  }
   absl::Status Synchronize() override {
     Keep(cudaStreamSynchronize(stream_));
     return FromCuda(error_, "the GPU stream failed");
@@ -50,13 +58,17 @@ class CudaStream : public Stream {
 
 class CudaAllocator : public Allocator {
  public:
-  absl::StatusOr<void*> Allocate(size_t bytes, const std::string& what) override {
+  absl::StatusOr<void*> Allocate(size_t bytes,
+                                 const std::string& what) override {
     void* address = nullptr;
     const size_t wanted = bytes == 0 ? 1 : bytes;
     cudaError_t error = cudaMalloc(&address, wanted);
     if (error != cudaSuccess) {
-      cudaGetLastError();  // the failed allocation must not come out of the next call
-      return FromCuda(error, absl::StrCat("cannot reserve ", bytes, " bytes of GPU memory for the ", what).c_str());
+      cudaGetLastError();  // the failed allocation must not come out of the
+                           // next call
+      return FromCuda(error, absl::StrCat("cannot reserve ", bytes,
+                                          " bytes of GPU memory for the ", what)
+                                 .c_str());
     }
     error = cudaMemset(address, 0, wanted);
     if (error != cudaSuccess) return FromCuda(error, "cudaMemset");
@@ -69,19 +81,38 @@ class CudaDevice : public Device {
  public:
   const char* target() const override { return "cuda"; }
   Allocator& allocator() override { return allocator_; }
-  absl::StatusOr<std::unique_ptr<Stream>> CreateStream(const std::string& name) override {
+  absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
+      const std::string& name) override {
     cudaStream_t stream;
-    if (absl::Status status = FromCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), absl::StrCat("cannot create stream ", name).c_str()); !status.ok()) return status;
+    if (absl::Status status =
+            FromCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                     absl::StrCat("cannot create stream ", name).c_str());
+        !status.ok())
+      return status;
     return std::unique_ptr<Stream>(new CudaStream(stream));
   }
   absl::StatusOr<std::unique_ptr<Event>> CreateEvent() override {
     cudaEvent_t event;
-    if (absl::Status status = FromCuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cannot create an event"); !status.ok()) return status;
+    if (absl::Status status =
+            FromCuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming),
+                     "cannot create an event");
+        !status.ok())
+      return status;
     return std::unique_ptr<Event>(new CudaEvent(event));
   }
-  absl::Status CopyToHost(void* host, const void* device, size_t bytes) override { return FromCuda(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copy to the host"); }
-  absl::Status CopyFromHost(void* device, const void* host, size_t bytes) override { return FromCuda(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copy to the GPU"); }
-  absl::Status Synchronize() override { return FromCuda(cudaDeviceSynchronize(), "the GPU failed"); }
+  absl::Status CopyToHost(void* host, const void* device,
+                          size_t bytes) override {
+    return FromCuda(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost),
+                    "copy to the host");
+  }
+  absl::Status CopyFromHost(void* device, const void* host,
+                            size_t bytes) override {
+    return FromCuda(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice),
+                    "copy to the GPU");
+  }
+  absl::Status Synchronize() override {
+    return FromCuda(cudaDeviceSynchronize(), "the GPU failed");
+  }
 
  private:
   CudaAllocator allocator_;
@@ -92,16 +123,25 @@ class CudaDevice : public Device {
 absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int index) {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0)
-    return absl::FailedPreconditionError("the plan was compiled for cuda and this machine has no usable GPU; run it where there is one, or compile the step for cpu");
-  if (index >= count) return absl::FailedPreconditionError(absl::StrCat("there is no GPU ", index, "; this machine has ", count));
-  if (absl::Status status = FromCuda(cudaSetDevice(index), "cannot use the GPU"); !status.ok()) return status;
+    return absl::FailedPreconditionError(
+        "the plan was compiled for cuda and this machine has no usable GPU; "
+        "run it where there is one, or compile the step for cpu");
+  if (index >= count)
+    return absl::FailedPreconditionError(
+        absl::StrCat("there is no GPU ", index, "; this machine has ", count));
+  if (absl::Status status =
+          FromCuda(cudaSetDevice(index), "cannot use the GPU");
+      !status.ok())
+    return status;
   return std::unique_ptr<Device>(new CudaDevice());
 }
 
 #else
 
 absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int) {
-  return absl::FailedPreconditionError("the plan was compiled for cuda and this Heddle was built without the CUDA toolkit; build it where there is one, or compile the step for cpu");
+  return absl::FailedPreconditionError(
+      "the plan was compiled for cuda and this Heddle was built without the "
+      "CUDA toolkit; build it where there is one, or compile the step for cpu");
 }
 
 #endif

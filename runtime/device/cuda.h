@@ -1,4 +1,5 @@
-// One NVIDIA GPU as a device. In a build without the CUDA toolkit the functions exist and say so.
+// One NVIDIA GPU as a device. In a build without the CUDA toolkit the functions
+// exist and say so.
 
 #ifndef HEDDLE_RUNTIME_DEVICE_CUDA_H_
 #define HEDDLE_RUNTIME_DEVICE_CUDA_H_
@@ -10,7 +11,8 @@
 
 namespace heddle::device {
 
-// FailedPrecondition if this process sees no GPU, or if this Heddle was built without CUDA.
+// FailedPrecondition if this process sees no GPU, or if this Heddle was built
+// without CUDA.
 absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int index);
 
 }  // namespace heddle::device

@@ -1,6 +1,8 @@
 // What a plan runs on: memory, streams of work and events between them.
-// Invariant: work given to one stream runs in the order it was given; Wait makes later work of the stream start after the event's last Record before it.
-// What would break it: calling Record and Wait on one event from threads that do not agree on which comes first; the executor issues both from one thread.
+// Invariant: work given to one stream runs in the order it was given; Wait
+// makes later work of the stream start after the event's last Record before it.
+// What would break it: calling Record and Wait on one event from threads that
+// do not agree on which comes first; the executor issues both from one thread.
 
 #ifndef HEDDLE_RUNTIME_DEVICE_DEVICE_H_
 #define HEDDLE_RUNTIME_DEVICE_DEVICE_H_
@@ -23,7 +25,8 @@ class Event {
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Adds work. On the CPU it runs on the stream's thread, on CUDA it is called at once and enqueues on native().
+  // Adds work. On the CPU it runs on the stream's thread, on CUDA it is called
+  // at once and enqueues on native().
   virtual void Enqueue(std::function<void()> work) = 0;
   virtual void Record(Event& event) = 0;
   virtual void Wait(Event& event) = 0;
@@ -36,8 +39,10 @@ class Stream {
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  // 256-byte aligned, zero-filled memory; ResourceExhausted names the bytes that were asked for. 0 bytes give a valid address.
-  [[nodiscard]] virtual absl::StatusOr<void*> Allocate(size_t bytes, const std::string& what) = 0;
+  // 256-byte aligned, zero-filled memory; ResourceExhausted names the bytes
+  // that were asked for. 0 bytes give a valid address.
+  [[nodiscard]] virtual absl::StatusOr<void*> Allocate(
+      size_t bytes, const std::string& what) = 0;
   virtual void Free(void* address) = 0;
 };
 
@@ -46,11 +51,15 @@ class Device {
   virtual ~Device() = default;
   virtual const char* target() const = 0;
   virtual Allocator& allocator() = 0;
-  virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(const std::string& name) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
+      const std::string& name) = 0;
   virtual absl::StatusOr<std::unique_ptr<Event>> CreateEvent() = 0;
   // Blocking copies between device memory and ordinary host memory.
-  [[nodiscard]] virtual absl::Status CopyToHost(void* host, const void* device, size_t bytes) = 0;
-  [[nodiscard]] virtual absl::Status CopyFromHost(void* device, const void* host, size_t bytes) = 0;
+  [[nodiscard]] virtual absl::Status CopyToHost(void* host, const void* device,
+                                                size_t bytes) = 0;
+  [[nodiscard]] virtual absl::Status CopyFromHost(void* device,
+                                                  const void* host,
+                                                  size_t bytes) = 0;
   // Waits for everything the process has given the device, on any stream.
   [[nodiscard]] virtual absl::Status Synchronize() { return absl::OkStatus(); }
 };
@@ -59,7 +68,8 @@ class Device {
 class Allocation {
  public:
   Allocation() = default;
-  Allocation(Allocator* allocator, void* address) : allocator_(allocator), address_(address) {}
+  Allocation(Allocator* allocator, void* address)
+      : allocator_(allocator), address_(address) {}
   Allocation(Allocation&& other) noexcept { *this = std::move(other); }
   Allocation& operator=(Allocation&& other) noexcept {
     std::swap(allocator_, other.allocator_);

@@ -1,4 +1,6 @@
-// Runs sections. With one stream the steps run on the caller's thread, so that a one-stream plan behaves as eager code does (thread-local settings included).
+// Runs sections. With one stream the steps run on the caller's thread, so that
+// a one-stream plan behaves as eager code does (thread-local settings
+// included).
 
 #include "runtime/exec/executable.h"
 
@@ -11,24 +13,34 @@
 
 namespace heddle::exec {
 
-absl::StatusOr<double> RuntimeScalar(const RunContext& context, const std::string& name) {
+absl::StatusOr<double> RuntimeScalar(const RunContext& context,
+                                     const std::string& name) {
   const auto it = context.scalars->find(name);
-  if (it == context.scalars->end()) return absl::FailedPreconditionError(absl::StrCat("the run-time scalar '", name, "' was not set before the run; call set_scalar(\"", name, "\", value)"));
+  if (it == context.scalars->end())
+    return absl::FailedPreconditionError(
+        absl::StrCat("the run-time scalar '", name,
+                     "' was not set before the run; call set_scalar(\"", name,
+                     "\", value)"));
   return it->second;
 }
 
 Executable::~Executable() = default;
 
-absl::StatusOr<std::unique_ptr<Executable>> Executable::Load(plan::Plan plan, device::Device& device, HandlerTable handlers, uint64_t seed, std::shared_ptr<StateArena> state) {
+absl::StatusOr<std::unique_ptr<Executable>> Executable::Load(
+    plan::Plan plan, device::Device& device, HandlerTable handlers,
+    uint64_t seed, std::shared_ptr<StateArena> state) {
   if (plan.target != device.target())
-    return absl::FailedPreconditionError(absl::StrCat("the plan was compiled for ", plan.target, " and cannot run on ", device.target(), "; compile the step for ", device.target()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the plan was compiled for ", plan.target, " and cannot run on ",
+        device.target(), "; compile the step for ", device.target()));
   if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
   auto executable = std::unique_ptr<Executable>(new Executable());
   executable->plan_ = std::move(plan);
   executable->device_ = &device;
   executable->handlers_ = std::move(handlers);
   executable->seed_ = seed;
-  absl::StatusOr<std::unique_ptr<Memory>> memory = Memory::Create(executable->plan_, device, std::move(state));
+  absl::StatusOr<std::unique_ptr<Memory>> memory =
+      Memory::Create(executable->plan_, device, std::move(state));
   if (!memory.ok()) return memory.status();
   executable->memory_ = *std::move(memory);
   if (absl::Status status = executable->Prepare(); !status.ok()) return status;
@@ -46,42 +58,59 @@ absl::Status Executable::Prepare() {
       used.insert(step.stream);
       const auto handler = handlers_.find(step.kind);
       if (handler == handlers_.end()) {
-        return Explain(absl::UnimplementedError(absl::StrCat("this runtime has no handler for ", plan::StepKindName(step.kind), " steps on ", plan_.target)), prepared, i);
+        return Explain(
+            absl::UnimplementedError(absl::StrCat(
+                "this runtime has no handler for ",
+                plan::StepKindName(step.kind), " steps on ", plan_.target)),
+            prepared, i);
       }
-      absl::StatusOr<std::unique_ptr<PreparedStep>> ready = handler->second->Prepare(plan_, section, step, *memory_);
+      absl::StatusOr<std::unique_ptr<PreparedStep>> ready =
+          handler->second->Prepare(plan_, section, step, *memory_);
       if (!ready.ok()) return Explain(ready.status(), prepared, i);
       prepared.steps.push_back(*std::move(ready));
     }
     prepared.single_stream = used.size() <= 1;
     many_streams |= !prepared.single_stream;
     for (uint32_t e = 0; e < section.events; ++e) {
-      absl::StatusOr<std::unique_ptr<device::Event>> event = device_->CreateEvent();
+      absl::StatusOr<std::unique_ptr<device::Event>> event =
+          device_->CreateEvent();
       if (!event.ok()) return event.status();
       prepared.events.push_back(*std::move(event));
     }
   }
-  if (!many_streams && plan_.target == std::string("cpu")) return absl::OkStatus();
+  if (!many_streams && plan_.target == std::string("cpu"))
+    return absl::OkStatus();
   for (const std::string& name : plan_.streams) {
-    absl::StatusOr<std::unique_ptr<device::Stream>> stream = device_->CreateStream(name);
+    absl::StatusOr<std::unique_ptr<device::Stream>> stream =
+        device_->CreateStream(name);
     if (!stream.ok()) return stream.status();
     streams_.push_back(*std::move(stream));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<Executable::PreparedSection*> Executable::Find(const std::string& section) {
+absl::StatusOr<Executable::PreparedSection*> Executable::Find(
+    const std::string& section) {
   const auto it = sections_.find(section);
   if (it != sections_.end()) return &it->second;
   std::string known;
-  for (const auto& [name, unused] : sections_) absl::StrAppend(&known, known.empty() ? "" : ", ", name);
-  return absl::NotFoundError(absl::StrCat("the plan has no section '", section, "'; it has ", known));
+  for (const auto& [name, unused] : sections_)
+    absl::StrAppend(&known, known.empty() ? "" : ", ", name);
+  return absl::NotFoundError(
+      absl::StrCat("the plan has no section '", section, "'; it has ", known));
 }
 
-absl::Status Executable::Explain(const absl::Status& status, const PreparedSection& prepared, size_t index) const {
+absl::Status Executable::Explain(const absl::Status& status,
+                                 const PreparedSection& prepared,
+                                 size_t index) const {
   const plan::Step& step = prepared.section->steps[index];
   const std::string location = plan::LocationText(plan_, step);
-  return absl::Status(status.code(), absl::StrCat("section ", prepared.section->name, " step ", index, " ", step.name.empty() ? plan::StepKindName(step.kind) : step.name,
-                                                  location.empty() ? "" : " at ", location, ": ", status.message()));
+  return absl::Status(
+      status.code(),
+      absl::StrCat(
+          "section ", prepared.section->name, " step ", index, " ",
+          step.name.empty() ? plan::StepKindName(step.kind) : step.name,
+          location.empty() ? "" : " at ", location, ": ", status.message()));
 }
 
 absl::Status Executable::Run(const std::string& section) {
@@ -90,14 +119,20 @@ absl::Status Executable::Run(const std::string& section) {
   return RunSection(**prepared, nullptr);
 }
 
-absl::Status Executable::RunTraced(const std::string& section, const StepCallback& callback) {
+absl::Status Executable::RunTraced(const std::string& section,
+                                   const StepCallback& callback) {
   absl::StatusOr<PreparedSection*> prepared = Find(section);
   if (!prepared.ok()) return prepared.status();
   return RunSection(**prepared, &callback);
 }
 
-absl::Status Executable::RunSection(PreparedSection& prepared, const StepCallback* callback) {
-  if (!broken_.ok()) return absl::FailedPreconditionError(absl::StrCat("an earlier run failed and may have left half a step in the state; load the plan again (", broken_.message(), ")"));
+absl::Status Executable::RunSection(PreparedSection& prepared,
+                                    const StepCallback* callback) {
+  if (!broken_.ok())
+    return absl::FailedPreconditionError(
+        absl::StrCat("an earlier run failed and may have left half a step in "
+                     "the state; load the plan again (",
+                     broken_.message(), ")"));
   const std::string& name = prepared.section->name;
   if (name == "micro_first") micro_ = 0;
   if (name == "micro_next") ++micro_;
@@ -105,35 +140,51 @@ absl::Status Executable::RunSection(PreparedSection& prepared, const StepCallbac
   context.scalars = &scalars_;
   context.seed = seed_;
   context.micro = micro_;
-  if (const auto step = scalars_.find("step"); step != scalars_.end()) context.step = static_cast<int64_t>(step->second);
+  if (const auto step = scalars_.find("step"); step != scalars_.end())
+    context.step = static_cast<int64_t>(step->second);
   absl::Status status;
   for (auto& [kind, handler] : handlers_) {
     if (status.ok()) status = handler->BeginRun(*prepared.section, context);
   }
-  if (status.ok()) status = prepared.single_stream || callback != nullptr ? RunInOrder(prepared, context, callback) : RunOnStreams(prepared, context);
+  if (status.ok())
+    status = prepared.single_stream || callback != nullptr
+                 ? RunInOrder(prepared, context, callback)
+                 : RunOnStreams(prepared, context);
   for (auto& [kind, handler] : handlers_) handler->EndRun(*prepared.section);
-  // A guard that does not hold is found before the prologue writes anything; every other failure may have come between two writes of one update.
-  if (!status.ok() && name != "prologue" && name != "replay" && name != "evaluate") broken_ = status;
+  // A guard that does not hold is found before the prologue writes anything;
+  // every other failure may have come between two writes of one update.
+  if (!status.ok() && name != "prologue" && name != "replay" &&
+      name != "evaluate")
+    broken_ = status;
   return status;
 }
 
-absl::Status Executable::RunInOrder(PreparedSection& prepared, const RunContext& context, const StepCallback* callback) {
+absl::Status Executable::RunInOrder(PreparedSection& prepared,
+                                    const RunContext& context,
+                                    const StepCallback* callback) {
   for (size_t i = 0; i < prepared.steps.size(); ++i) {
-    device::Stream* stream = streams_.empty() ? nullptr : streams_[prepared.section->steps[i].stream].get();
-    if (absl::Status status = prepared.steps[i]->Execute(context, stream); !status.ok()) return Explain(status, prepared, i);
+    device::Stream* stream =
+        streams_.empty() ? nullptr
+                         : streams_[prepared.section->steps[i].stream].get();
+    if (absl::Status status = prepared.steps[i]->Execute(context, stream);
+        !status.ok())
+      return Explain(status, prepared, i);
     if (callback == nullptr) continue;
     if (stream != nullptr) {
-      if (absl::Status status = stream->Synchronize(); !status.ok()) return Explain(status, prepared, i);
+      if (absl::Status status = stream->Synchronize(); !status.ok())
+        return Explain(status, prepared, i);
     }
     if (absl::Status status = (*callback)(i); !status.ok()) return status;
   }
   for (auto& stream : streams_) {
-    if (absl::Status status = stream->Synchronize(); !status.ok()) return status;
+    if (absl::Status status = stream->Synchronize(); !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
 
-absl::Status Executable::RunOnStreams(PreparedSection& prepared, const RunContext& context) {
+absl::Status Executable::RunOnStreams(PreparedSection& prepared,
+                                      const RunContext& context) {
   std::mutex mutex;
   absl::Status first_error;
   for (size_t i = 0; i < prepared.steps.size(); ++i) {
@@ -150,11 +201,13 @@ absl::Status Executable::RunOnStreams(PreparedSection& prepared, const RunContex
       std::lock_guard<std::mutex> lock(mutex);
       if (first_error.ok()) first_error = Explain(status, prepared, i);
     });
-    if (step.signal >= 0) stream.Record(*prepared.events[static_cast<size_t>(step.signal)]);
+    if (step.signal >= 0)
+      stream.Record(*prepared.events[static_cast<size_t>(step.signal)]);
   }
   absl::Status sync;
   for (auto& stream : streams_) {
-    if (absl::Status status = stream->Synchronize(); !status.ok() && sync.ok()) sync = status;
+    if (absl::Status status = stream->Synchronize(); !status.ok() && sync.ok())
+      sync = status;
   }
   std::lock_guard<std::mutex> lock(mutex);
   return first_error.ok() ? sync : first_error;

@@ -1,6 +1,7 @@
-// A plan, loaded: prepare (arenas, streams, events, one prepared step per step), then Run as often as wanted.
-// Invariant: nothing runs that plan::Verify has not accepted; after a failed Run the state arena may hold half a step, and the executable refuses to go on.
-// One caller at a time.
+// A plan, loaded: prepare (arenas, streams, events, one prepared step per
+// step), then Run as often as wanted. Invariant: nothing runs that plan::Verify
+// has not accepted; after a failed Run the state arena may hold half a step,
+// and the executable refuses to go on. One caller at a time.
 
 #ifndef HEDDLE_RUNTIME_EXEC_EXECUTABLE_H_
 #define HEDDLE_RUNTIME_EXEC_EXECUTABLE_H_
@@ -22,20 +23,28 @@ namespace heddle::exec {
 
 class Executable {
  public:
-  // Called after each step of a traced run, with the step's index in its section.
+  // Called after each step of a traced run, with the step's index in its
+  // section.
   using StepCallback = std::function<absl::Status(size_t)>;
 
-  // `device` outlives the executable. `handlers` needs an entry for every step kind that the plan uses; Unimplemented names the first one without.
-  static absl::StatusOr<std::unique_ptr<Executable>> Load(plan::Plan plan, device::Device& device, HandlerTable handlers, uint64_t seed,
-                                                          std::shared_ptr<StateArena> state = nullptr);
+  // `device` outlives the executable. `handlers` needs an entry for every step
+  // kind that the plan uses; Unimplemented names the first one without.
+  static absl::StatusOr<std::unique_ptr<Executable>> Load(
+      plan::Plan plan, device::Device& device, HandlerTable handlers,
+      uint64_t seed, std::shared_ptr<StateArena> state = nullptr);
   ~Executable();
 
-  // Runs one section and returns when all of it is done. Inputs lie in memory() before the call, results after it.
+  // Runs one section and returns when all of it is done. Inputs lie in memory()
+  // before the call, results after it.
   [[nodiscard]] absl::Status Run(const std::string& section);
-  // The same on the caller's thread, stream order ignored (the global order is a valid one), with `callback` after every step.
-  [[nodiscard]] absl::Status RunTraced(const std::string& section, const StepCallback& callback);
+  // The same on the caller's thread, stream order ignored (the global order is
+  // a valid one), with `callback` after every step.
+  [[nodiscard]] absl::Status RunTraced(const std::string& section,
+                                       const StepCallback& callback);
 
-  void SetScalar(const std::string& name, double value) { scalars_[name] = value; }
+  void SetScalar(const std::string& name, double value) {
+    scalars_[name] = value;
+  }
   const plan::Plan& plan() const { return plan_; }
   const Memory& memory() const { return *memory_; }
 
@@ -44,17 +53,22 @@ class Executable {
     const plan::Section* section = nullptr;
     std::vector<std::unique_ptr<PreparedStep>> steps;
     std::vector<std::unique_ptr<device::Event>> events;
-    // True if all steps are on one stream: they run on the caller's thread, without a stream's thread.
+    // True if all steps are on one stream: they run on the caller's thread,
+    // without a stream's thread.
     bool single_stream = true;
   };
 
   Executable() = default;
   absl::Status Prepare();
   absl::StatusOr<PreparedSection*> Find(const std::string& section);
-  absl::Status RunSection(PreparedSection& prepared, const StepCallback* callback);
-  absl::Status RunInOrder(PreparedSection& prepared, const RunContext& context, const StepCallback* callback);
-  absl::Status RunOnStreams(PreparedSection& prepared, const RunContext& context);
-  absl::Status Explain(const absl::Status& status, const PreparedSection& prepared, size_t step) const;
+  absl::Status RunSection(PreparedSection& prepared,
+                          const StepCallback* callback);
+  absl::Status RunInOrder(PreparedSection& prepared, const RunContext& context,
+                          const StepCallback* callback);
+  absl::Status RunOnStreams(PreparedSection& prepared,
+                            const RunContext& context);
+  absl::Status Explain(const absl::Status& status,
+                       const PreparedSection& prepared, size_t step) const;
 
   plan::Plan plan_;
   device::Device* device_ = nullptr;

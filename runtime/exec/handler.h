@@ -1,5 +1,7 @@
-// How a step kind is carried out. A handler turns a plan's step into a prepared step once; the prepared step runs as often as its section does.
-// Invariant: Execute makes no decision that Prepare could have made; whatever it reads or writes lies in Memory or in the handler's own reserved workspace.
+// How a step kind is carried out. A handler turns a plan's step into a prepared
+// step once; the prepared step runs as often as its section does. Invariant:
+// Execute makes no decision that Prepare could have made; whatever it reads or
+// writes lies in Memory or in the handler's own reserved workspace.
 
 #ifndef HEDDLE_RUNTIME_EXEC_HANDLER_H_
 #define HEDDLE_RUNTIME_EXEC_HANDLER_H_
@@ -21,28 +23,39 @@ namespace heddle::exec {
 struct RunContext {
   const std::map<std::string, double>* scalars = nullptr;
   uint64_t seed = 0;
-  // Optimizer step and number of the micro-batch in it: random steps of a training plan draw from (seed, step, micro, rng_id).
+  // Optimizer step and number of the micro-batch in it: random steps of a
+  // training plan draw from (seed, step, micro, rng_id).
   int64_t step = 0;
   int64_t micro = 0;
 };
 
-// The value of a Runtime argument; FailedPrecondition names the scalar that the caller did not set.
-absl::StatusOr<double> RuntimeScalar(const RunContext& context, const std::string& name);
+// The value of a Runtime argument; FailedPrecondition names the scalar that the
+// caller did not set.
+absl::StatusOr<double> RuntimeScalar(const RunContext& context,
+                                     const std::string& name);
 
 class PreparedStep {
  public:
   virtual ~PreparedStep() = default;
-  // Runs the step on `stream`: on the CPU on the calling thread, on CUDA by enqueueing.
-  [[nodiscard]] virtual absl::Status Execute(const RunContext& context, device::Stream* stream) = 0;
+  // Runs the step on `stream`: on the CPU on the calling thread, on CUDA by
+  // enqueueing.
+  [[nodiscard]] virtual absl::Status Execute(const RunContext& context,
+                                             device::Stream* stream) = 0;
 };
 
 class StepHandler {
  public:
   virtual ~StepHandler() = default;
-  // Resolves everything that does not depend on data. `plan` and `memory` outlive the prepared step.
-  virtual absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(const plan::Plan& plan, const plan::Section& section, const plan::Step& step, const Memory& memory) = 0;
+  // Resolves everything that does not depend on data. `plan` and `memory`
+  // outlive the prepared step.
+  virtual absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
+      const plan::Plan& plan, const plan::Section& section,
+      const plan::Step& step, const Memory& memory) = 0;
   // Called before and after each run of a section, on the caller's thread.
-  [[nodiscard]] virtual absl::Status BeginRun(const plan::Section&, const RunContext&) { return absl::OkStatus(); }
+  [[nodiscard]] virtual absl::Status BeginRun(const plan::Section&,
+                                              const RunContext&) {
+    return absl::OkStatus();
+  }
   virtual void EndRun(const plan::Section&) {}
 };
 

@@ -1,4 +1,6 @@
-// The guard: a value that the model's host code asked for while the step was captured must be the same in every batch, or the captured program is the wrong one.
+// The guard: a value that the model's host code asked for while the step was
+// captured must be the same in every batch, or the captured program is the
+// wrong one.
 
 #include "runtime/exec/host_handler.h"
 
@@ -34,20 +36,31 @@ absl::StatusOr<int64_t> LoadInteger(plan::DType dtype, const char* address) {
     case plan::DType::kI64:
       return Load<int64_t>(address);
     default:
-      return absl::InvalidArgumentError(absl::StrCat("a guard on a ", plan::DTypeName(dtype), " value; only bools and integers can be guarded"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a guard on a ", plan::DTypeName(dtype),
+                       " value; only bools and integers can be guarded"));
   }
 }
 
 class GuardStep final : public PreparedStep {
  public:
-  GuardStep(const plan::Value& value, const char* address, std::vector<int64_t> expected, device::Device& device)
-      : value_(value), address_(address), expected_(std::move(expected)), device_(device), host_(BytesOf(value).end - BytesOf(value).begin) {}
+  GuardStep(const plan::Value& value, const char* address,
+            std::vector<int64_t> expected, device::Device& device)
+      : value_(value),
+        address_(address),
+        expected_(std::move(expected)),
+        device_(device),
+        host_(BytesOf(value).end - BytesOf(value).begin) {}
 
   absl::Status Execute(const RunContext&, device::Stream* stream) override {
     if (stream != nullptr && std::string(device_.target()) != "cpu") {
-      if (absl::Status status = stream->Synchronize(); !status.ok()) return status;
+      if (absl::Status status = stream->Synchronize(); !status.ok())
+        return status;
     }
-    if (absl::Status status = device_.CopyToHost(host_.data(), address_, host_.size()); !status.ok()) return status;
+    if (absl::Status status =
+            device_.CopyToHost(host_.data(), address_, host_.size());
+        !status.ok())
+      return status;
     std::vector<int64_t> found;
     const int64_t count = plan::ElementCount(value_);
     for (int64_t n = 0; n < count; ++n) {
@@ -57,13 +70,16 @@ class GuardStep final : public PreparedStep {
         at += rest % value_.sizes[d] * value_.strides[d];
         rest /= value_.sizes[d];
       }
-      absl::StatusOr<int64_t> element = LoadInteger(value_.dtype, host_.data() + at * plan::ElementSize(value_.dtype));
+      absl::StatusOr<int64_t> element = LoadInteger(
+          value_.dtype, host_.data() + at * plan::ElementSize(value_.dtype));
       if (!element.ok()) return element.status();
       found.push_back(*element);
     }
     if (found == expected_) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat("guard: this batch gives [", absl::StrJoin(found, ", "), "] where the captured one gave [", absl::StrJoin(expected_, ", "),
-                                                      "]; compile another plan from a batch like this one"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "guard: this batch gives [", absl::StrJoin(found, ", "),
+        "] where the captured one gave [", absl::StrJoin(expected_, ", "),
+        "]; compile another plan from a batch like this one"));
   }
 
  private:
@@ -76,25 +92,39 @@ class GuardStep final : public PreparedStep {
 
 class HostHandler final : public StepHandler {
  public:
-  absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(const plan::Plan& plan, const plan::Section&, const plan::Step& step, const Memory& memory) override {
-    if (step.name != "guard") return absl::UnimplementedError(absl::StrCat("this runtime has no host handler '", step.name, "'"));
+  absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
+      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
+      const Memory& memory) override {
+    if (step.name != "guard")
+      return absl::UnimplementedError(
+          absl::StrCat("this runtime has no host handler '", step.name, "'"));
     const plan::Arg* value = nullptr;
     const plan::Arg* expected = nullptr;
     for (const plan::Arg& arg : step.args) {
-      if (arg.name == "value" && arg.kind == plan::ArgKind::kValue) value = &arg;
-      if (arg.name == "expected" && arg.kind == plan::ArgKind::kIntList) expected = &arg;
+      if (arg.name == "value" && arg.kind == plan::ArgKind::kValue)
+        value = &arg;
+      if (arg.name == "expected" && arg.kind == plan::ArgKind::kIntList)
+        expected = &arg;
     }
-    if (value == nullptr || expected == nullptr) return absl::InvalidArgumentError("a guard needs the arguments value (a tensor) and expected (integers)");
+    if (value == nullptr || expected == nullptr)
+      return absl::InvalidArgumentError(
+          "a guard needs the arguments value (a tensor) and expected "
+          "(integers)");
     const uint32_t index = static_cast<uint32_t>(value->i);
     const plan::Value& v = plan.values[index];
     if (static_cast<uint64_t>(plan::ElementCount(v)) != expected->ints.size())
-      return absl::InvalidArgumentError(absl::StrCat("a guard on ", plan::ElementCount(v), " elements expects ", expected->ints.size()));
-    return std::unique_ptr<PreparedStep>(new GuardStep(v, memory.Address(index), expected->ints, memory.device()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a guard on ", plan::ElementCount(v),
+                       " elements expects ", expected->ints.size()));
+    return std::unique_ptr<PreparedStep>(new GuardStep(
+        v, memory.Address(index), expected->ints, memory.device()));
   }
 };
 
 }  // namespace
 
-std::shared_ptr<StepHandler> CreateHostHandler() { return std::make_shared<HostHandler>(); }
+std::shared_ptr<StepHandler> CreateHostHandler() {
+  return std::make_shared<HostHandler>();
+}
 
 }  // namespace heddle::exec

@@ -9,7 +9,8 @@
 
 namespace heddle::exec {
 
-// "guard": args value, expected. FailedPrecondition if the value's elements are not the expected ones.
+// "guard": args value, expected. FailedPrecondition if the value's elements are
+// not the expected ones.
 std::shared_ptr<StepHandler> CreateHostHandler();
 
 }  // namespace heddle::exec

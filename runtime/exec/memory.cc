@@ -10,23 +10,30 @@
 namespace heddle::exec {
 namespace {
 
-uint64_t AlignUp(uint64_t bytes) { return (bytes + plan::kAlignment - 1) / plan::kAlignment * plan::kAlignment; }
+uint64_t AlignUp(uint64_t bytes) {
+  return (bytes + plan::kAlignment - 1) / plan::kAlignment * plan::kAlignment;
+}
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(const plan::Plan& plan, device::Device& device, std::shared_ptr<StateArena> state) {
+absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(
+    const plan::Plan& plan, device::Device& device,
+    std::shared_ptr<StateArena> state) {
   auto memory = std::unique_ptr<Memory>(new Memory());
   memory->plan_ = &plan;
   memory->device_ = &device;
   device::Allocator& allocator = device.allocator();
-  const auto allocate = [&](uint64_t bytes, const char* what, device::Allocation* to) -> absl::Status {
+  const auto allocate = [&](uint64_t bytes, const char* what,
+                            device::Allocation* to) -> absl::Status {
     absl::StatusOr<void*> address = allocator.Allocate(bytes, what);
     if (!address.ok()) return address.status();
     *to = device::Allocation(&allocator, *address);
     return absl::OkStatus();
   };
 
-  for (const plan::Section& section : plan.sections) memory->scratch_bytes_ = std::max(memory->scratch_bytes_, section.scratch_bytes);
+  for (const plan::Section& section : plan.sections)
+    memory->scratch_bytes_ =
+        std::max(memory->scratch_bytes_, section.scratch_bytes);
   std::vector<uint64_t> input_offsets(plan.buffers.size(), 0);
   for (size_t i = 0; i < plan.buffers.size(); ++i) {
     if (plan.buffers[i].arena != plan::Arena::kInput) continue;
@@ -37,15 +44,32 @@ absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(const plan::Plan& plan, d
     state = std::make_shared<StateArena>();
     state->layout_hash = plan.layout_hash;
     state->bytes = plan.state_bytes;
-    if (absl::Status status = allocate(plan.state_bytes, "state arena", &state->memory); !status.ok()) return status;
-  } else if (state->layout_hash != plan.layout_hash || state->bytes != plan.state_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the plan's state layout (hash ", plan.layout_hash, ", ", plan.state_bytes, " bytes) is not that of the state it should share (hash ",
-                                                   state->layout_hash, ", ", state->bytes, " bytes); compile both from one model and optimizer"));
+    if (absl::Status status =
+            allocate(plan.state_bytes, "state arena", &state->memory);
+        !status.ok())
+      return status;
+  } else if (state->layout_hash != plan.layout_hash ||
+             state->bytes != plan.state_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the plan's state layout (hash ", plan.layout_hash, ", ",
+                     plan.state_bytes,
+                     " bytes) is not that of the state it should share (hash ",
+                     state->layout_hash, ", ", state->bytes,
+                     " bytes); compile both from one model and optimizer"));
   }
   memory->state_ = std::move(state);
-  if (absl::Status status = allocate(memory->scratch_bytes_, "scratch arena", &memory->scratch_); !status.ok()) return status;
-  if (absl::Status status = allocate(memory->input_bytes_, "input arena", &memory->inputs_); !status.ok()) return status;
-  if (absl::Status status = allocate(plan.constant_bytes, "constant arena", &memory->constants_); !status.ok()) return status;
+  if (absl::Status status =
+          allocate(memory->scratch_bytes_, "scratch arena", &memory->scratch_);
+      !status.ok())
+    return status;
+  if (absl::Status status =
+          allocate(memory->input_bytes_, "input arena", &memory->inputs_);
+      !status.ok())
+    return status;
+  if (absl::Status status =
+          allocate(plan.constant_bytes, "constant arena", &memory->constants_);
+      !status.ok())
+    return status;
 
   memory->buffers_.resize(plan.buffers.size());
   for (size_t i = 0; i < plan.buffers.size(); ++i) {
@@ -70,7 +94,11 @@ absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(const plan::Plan& plan, d
     memory->buffers_[i] = base + offset;
   }
   for (const plan::ConstantData& constant : plan.constants) {
-    if (absl::Status status = device.CopyFromHost(memory->Address(constant.value), constant.data.data(), constant.data.size()); !status.ok()) return status;
+    if (absl::Status status =
+            device.CopyFromHost(memory->Address(constant.value),
+                                constant.data.data(), constant.data.size());
+        !status.ok())
+      return status;
   }
   return memory;
 }

@@ -1,6 +1,8 @@
 // Addresses of a plan's values: the arenas, allocated once.
-// Invariant: an address stays the same as long as the Memory lives. State and constants are zero or the plan's own data until the caller sets them.
-// One scratch arena serves all sections, so a section's results are gone when the next section runs.
+// Invariant: an address stays the same as long as the Memory lives. State and
+// constants are zero or the plan's own data until the caller sets them. One
+// scratch arena serves all sections, so a section's results are gone when the
+// next section runs.
 
 #ifndef HEDDLE_RUNTIME_EXEC_MEMORY_H_
 #define HEDDLE_RUNTIME_EXEC_MEMORY_H_
@@ -15,7 +17,8 @@
 
 namespace heddle::exec {
 
-// State of one plan, shared with plans whose layout_hash is equal (shape buckets, evaluation).
+// State of one plan, shared with plans whose layout_hash is equal (shape
+// buckets, evaluation).
 struct StateArena {
   uint64_t layout_hash = 0;
   uint64_t bytes = 0;
@@ -24,10 +27,14 @@ struct StateArena {
 
 class Memory {
  public:
-  // `state` nullptr: a fresh state arena. InvalidArgument if the given one has another layout.
-  static absl::StatusOr<std::unique_ptr<Memory>> Create(const plan::Plan& plan, device::Device& device, std::shared_ptr<StateArena> state);
+  // `state` nullptr: a fresh state arena. InvalidArgument if the given one has
+  // another layout.
+  static absl::StatusOr<std::unique_ptr<Memory>> Create(
+      const plan::Plan& plan, device::Device& device,
+      std::shared_ptr<StateArena> state);
 
-  // Start of a buffer. Every input buffer has its own place, whatever its offset.
+  // Start of a buffer. Every input buffer has its own place, whatever its
+  // offset.
   char* BufferAddress(uint32_t buffer) const { return buffers_[buffer]; }
   // Address of a value's first element.
   char* Address(uint32_t value) const;

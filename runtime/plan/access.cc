@@ -1,4 +1,5 @@
-// Accesses come from arguments and results alone: a step writes what it lists as results and reads what it lists as arguments, nothing else.
+// Accesses come from arguments and results alone: a step writes what it lists
+// as results and reads what it lists as arguments, nothing else.
 
 #include "runtime/plan/access.h"
 
@@ -17,21 +18,27 @@ constexpr size_t kMaxPieces = 1 << 14;
 
 }  // namespace
 
-std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan, const Section& section) {
+std::map<uint32_t, std::vector<Access>> CollectAccesses(
+    const Plan& plan, const Section& section) {
   std::map<uint32_t, std::vector<Access>> accesses;
   const auto add = [&](size_t step, int64_t value, bool write) {
     if (value < 0) return;
     const Value& v = plan.values[static_cast<size_t>(value)];
     const ByteRange bytes = BytesOf(v);
     if (bytes.begin == bytes.end) return;
-    accesses[v.buffer].push_back({static_cast<uint32_t>(step), static_cast<uint32_t>(value), write, bytes});
+    accesses[v.buffer].push_back({static_cast<uint32_t>(step),
+                                  static_cast<uint32_t>(value), write, bytes});
   };
   for (size_t i = 0; i < section.steps.size(); ++i) {
     const Step& step = section.steps[i];
     for (const Arg& arg : step.args) {
-      // The one argument that is written and not read: the accumulator's first value. It is a result as well.
-      if (step.kind == StepKind::kKernel && step.name == "accumulate" && arg.name == "dst") {
-        const auto first = std::find_if(step.args.begin(), step.args.end(), [](const Arg& a) { return a.name == "first"; });
+      // The one argument that is written and not read: the accumulator's first
+      // value. It is a result as well.
+      if (step.kind == StepKind::kKernel && step.name == "accumulate" &&
+          arg.name == "dst") {
+        const auto first =
+            std::find_if(step.args.begin(), step.args.end(),
+                         [](const Arg& a) { return a.name == "first"; });
         if (first != step.args.end() && first->i != 0) continue;
       }
       if (arg.kind == ArgKind::kValue) add(i, arg.i, false);
@@ -40,11 +47,13 @@ std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan, const 
     }
     for (int32_t value : step.results) add(i, value, true);
   }
-  for (const Binding& result : section.results) add(section.steps.size(), result.value, false);
+  for (const Binding& result : section.results)
+    add(section.steps.size(), result.value, false);
   return accesses;
 }
 
-absl::StatusOr<HappensBefore> HappensBefore::Create(const Plan& plan, const Section& section) {
+absl::StatusOr<HappensBefore> HappensBefore::Create(const Plan& plan,
+                                                    const Section& section) {
   HappensBefore order;
   order.streams_ = plan.streams.size();
   const size_t steps = section.steps.size();
@@ -57,26 +66,35 @@ absl::StatusOr<HappensBefore> HappensBefore::Create(const Plan& plan, const Sect
     const Step& step = section.steps[i];
     uint32_t* clock = &order.clocks_[i * order.streams_];
     const auto join = [&](int64_t before) {
-      const uint32_t* other = &order.clocks_[static_cast<size_t>(before) * order.streams_];
-      for (size_t s = 0; s < order.streams_; ++s) clock[s] = std::max(clock[s], other[s]);
+      const uint32_t* other =
+          &order.clocks_[static_cast<size_t>(before) * order.streams_];
+      for (size_t s = 0; s < order.streams_; ++s)
+        clock[s] = std::max(clock[s], other[s]);
       const uint16_t stream = order.stream_[static_cast<size_t>(before)];
-      clock[stream] = std::max(clock[stream], order.position_[static_cast<size_t>(before)]);
+      clock[stream] =
+          std::max(clock[stream], order.position_[static_cast<size_t>(before)]);
     };
     order.stream_[i] = step.stream;
     order.position_[i] = 1;
     if (last[step.stream] >= 0) {
       join(last[step.stream]);
-      order.position_[i] = order.position_[static_cast<size_t>(last[step.stream])] + 1;
+      order.position_[i] =
+          order.position_[static_cast<size_t>(last[step.stream])] + 1;
     }
     for (uint32_t event : step.waits) {
       if (signaller[event] < 0)
-        return absl::FailedPreconditionError(absl::StrCat("plan_event: section ", section.name, " step ", i, " (", step.name, ") waits for event ", event, ", which no earlier step signals"));
+        return absl::FailedPreconditionError(absl::StrCat(
+            "plan_event: section ", section.name, " step ", i, " (", step.name,
+            ") waits for event ", event, ", which no earlier step signals"));
       join(signaller[event]);
     }
     if (step.signal >= 0) {
       int64_t& owner = signaller[static_cast<size_t>(step.signal)];
       if (owner >= 0)
-        return absl::FailedPreconditionError(absl::StrCat("plan_event: section ", section.name, " step ", i, " (", step.name, ") signals event ", step.signal, ", which step ", owner, " signals too"));
+        return absl::FailedPreconditionError(
+            absl::StrCat("plan_event: section ", section.name, " step ", i,
+                         " (", step.name, ") signals event ", step.signal,
+                         ", which step ", owner, " signals too"));
       owner = static_cast<int64_t>(i);
     }
     last[step.stream] = static_cast<int64_t>(i);
@@ -120,16 +138,24 @@ std::vector<ByteRange> PiecesOf(const Value& value) {
   if (IsDense(value)) return {span};
   std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
   for (size_t d = 0; d < value.sizes.size(); ++d) {
-    if (value.sizes[d] > 1 && value.strides[d] > 0) dims.emplace_back(value.strides[d], value.sizes[d]);
+    if (value.sizes[d] > 1 && value.strides[d] > 0)
+      dims.emplace_back(value.strides[d], value.sizes[d]);
   }
   std::sort(dims.begin(), dims.end());
   // The innermost dimensions that are gap-free make one piece.
   uint64_t piece = 1;
   size_t inner = 0;
-  for (; inner < dims.size() && dims[inner].first <= static_cast<int64_t>(piece); ++inner) piece = static_cast<uint64_t>(dims[inner].first * (dims[inner].second - 1)) + piece;
+  for (;
+       inner < dims.size() && dims[inner].first <= static_cast<int64_t>(piece);
+       ++inner)
+    piece =
+        static_cast<uint64_t>(dims[inner].first * (dims[inner].second - 1)) +
+        piece;
   size_t count = 1;
   for (size_t d = inner; d < dims.size(); ++d) {
-    if (static_cast<uint64_t>(dims[d].second) > kMaxPieces || (count *= static_cast<size_t>(dims[d].second)) > kMaxPieces) return {span};
+    if (static_cast<uint64_t>(dims[d].second) > kMaxPieces ||
+        (count *= static_cast<size_t>(dims[d].second)) > kMaxPieces)
+      return {span};
   }
   const uint64_t element = static_cast<uint64_t>(ElementSize(value.dtype));
   std::vector<ByteRange> pieces;
@@ -138,10 +164,12 @@ std::vector<ByteRange> PiecesOf(const Value& value) {
     uint64_t at = 0;
     size_t rest = n;
     for (size_t d = inner; d < dims.size(); ++d) {
-      at += rest % static_cast<size_t>(dims[d].second) * static_cast<uint64_t>(dims[d].first);
+      at += rest % static_cast<size_t>(dims[d].second) *
+            static_cast<uint64_t>(dims[d].first);
       rest /= static_cast<size_t>(dims[d].second);
     }
-    pieces.push_back({span.begin + at * element, span.begin + (at + piece) * element});
+    pieces.push_back(
+        {span.begin + at * element, span.begin + (at + piece) * element});
   }
   return pieces;
 }

@@ -1,4 +1,5 @@
-// Which bytes a step touches and which step is known to come before which: the two facts that the checker's rules are made of.
+// Which bytes a step touches and which step is known to come before which: the
+// two facts that the checker's rules are made of.
 
 #ifndef HEDDLE_RUNTIME_PLAN_ACCESS_H_
 #define HEDDLE_RUNTIME_PLAN_ACCESS_H_
@@ -12,7 +13,8 @@
 
 namespace heddle::plan {
 
-// One use of one value by one step. `step` equal to the number of steps stands for the caller, who reads the results when all streams are done.
+// One use of one value by one step. `step` equal to the number of steps stands
+// for the caller, who reads the results when all streams are done.
 struct Access {
   uint32_t step = 0;
   uint32_t value = 0;
@@ -20,22 +22,28 @@ struct Access {
   ByteRange bytes;
 };
 
-// The uses of every buffer of a section, in the section's global order; within a step reads come before writes.
-std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan, const Section& section);
+// The uses of every buffer of a section, in the section's global order; within
+// a step reads come before writes.
+std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan,
+                                                        const Section& section);
 
 // Vector clocks over the streams of a section.
 class HappensBefore {
  public:
-  // FailedPrecondition (plan_event) if an event is signalled twice, never, or after somebody waits for it.
-  static absl::StatusOr<HappensBefore> Create(const Plan& plan, const Section& section);
-  // True if step `a` is done before step `b` starts, whatever the streams' speeds. A step is not before itself; everything is before the caller.
+  // FailedPrecondition (plan_event) if an event is signalled twice, never, or
+  // after somebody waits for it.
+  static absl::StatusOr<HappensBefore> Create(const Plan& plan,
+                                              const Section& section);
+  // True if step `a` is done before step `b` starts, whatever the streams'
+  // speeds. A step is not before itself; everything is before the caller.
   bool operator()(uint32_t a, uint32_t b) const;
 
  private:
   size_t streams_ = 0;
   std::vector<uint16_t> stream_;
   std::vector<uint32_t> position_;  // 1-based place of a step in its stream
-  std::vector<uint32_t> clocks_;    // [step][stream]: how many steps of the stream are done before the step starts
+  std::vector<uint32_t> clocks_;    // [step][stream]: how many steps of the
+                                    // stream are done before the step starts
 };
 
 // A set of bytes.
@@ -47,10 +55,12 @@ class ByteSet {
   bool Meets(ByteRange range) const;
 
  private:
-  std::map<uint64_t, uint64_t> ranges_;  // begin -> end, disjoint and not touching
+  std::map<uint64_t, uint64_t>
+      ranges_;  // begin -> end, disjoint and not touching
 };
 
-// The value's bytes as gap-free pieces. A value of very many pieces is given as its span: right for a layout that leaves gaps only in padding.
+// The value's bytes as gap-free pieces. A value of very many pieces is given as
+// its span: right for a layout that leaves gaps only in padding.
 std::vector<ByteRange> PiecesOf(const Value& value);
 
 }  // namespace heddle::plan

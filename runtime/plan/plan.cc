@@ -1,4 +1,5 @@
-// Index maths on plan values. Sizes and strides are trusted here: ParsePlan has checked them for sign and overflow.
+// Index maths on plan values. Sizes and strides are trusted here: ParsePlan has
+// checked them for sign and overflow.
 
 #include "runtime/plan/plan.h"
 
@@ -33,13 +34,15 @@ int64_t ElementSize(DType dtype) {
 }
 
 const char* DTypeName(DType dtype) {
-  static constexpr const char* kNames[] = {"bool", "u8",  "i8",  "i16", "i32",  "i64",       "f16",
-                                           "bf16", "f32", "f64", "c64", "c128", "f8E4M3FN", "f8E5M2"};
+  static constexpr const char* kNames[] = {
+      "bool", "u8",  "i8",  "i16", "i32",  "i64",      "f16",
+      "bf16", "f32", "f64", "c64", "c128", "f8E4M3FN", "f8E5M2"};
   return kNames[static_cast<int>(dtype)];
 }
 
 const char* StepKindName(StepKind kind) {
-  static constexpr const char* kNames[] = {"aten", "kernel", "gemm", "collective", "copy", "host"};
+  static constexpr const char* kNames[] = {"aten",       "kernel", "gemm",
+                                           "collective", "copy",   "host"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -54,7 +57,8 @@ ByteRange BytesOf(const Value& value) {
   const uint64_t element = static_cast<uint64_t>(ElementSize(value.dtype));
   uint64_t last = static_cast<uint64_t>(value.offset);
   for (size_t d = 0; d < value.sizes.size(); ++d) {
-    last += static_cast<uint64_t>(value.sizes[d] - 1) * static_cast<uint64_t>(value.strides[d]);
+    last += static_cast<uint64_t>(value.sizes[d] - 1) *
+            static_cast<uint64_t>(value.strides[d]);
   }
   return {static_cast<uint64_t>(value.offset) * element, (last + 1) * element};
 }

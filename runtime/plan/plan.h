@@ -1,6 +1,8 @@
 // A plan as plain C++ data: what ParsePlan turns the bytes of a step.plan into.
-// Invariant: a Plan that ParsePlan returned has every index in range and every value inside its buffer; nothing here is changed after parsing.
-// Code that builds a Plan by hand must pass it through Serialize and ParsePlan before it trusts that.
+// Invariant: a Plan that ParsePlan returned has every index in range and every
+// value inside its buffer; nothing here is changed after parsing. Code that
+// builds a Plan by hand must pass it through Serialize and ParsePlan before it
+// trusts that.
 
 #ifndef HEDDLE_RUNTIME_PLAN_PLAN_H_
 #define HEDDLE_RUNTIME_PLAN_PLAN_H_
@@ -17,7 +19,22 @@ namespace heddle::plan {
 inline constexpr uint32_t kPlanVersion = 1;
 inline constexpr uint64_t kAlignment = 256;
 
-enum class DType : int8_t { kBool, kU8, kI8, kI16, kI32, kI64, kF16, kBF16, kF32, kF64, kC64, kC128, kF8E4M3FN, kF8E5M2 };
+enum class DType : int8_t {
+  kBool,
+  kU8,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kF16,
+  kBF16,
+  kF32,
+  kF64,
+  kC64,
+  kC128,
+  kF8E4M3FN,
+  kF8E5M2
+};
 enum class Arena : int8_t { kScratch, kState, kInput, kConstant };
 enum class Space : int8_t { kDevice, kPinnedHost, kHost };
 enum class Category : int8_t {
@@ -51,7 +68,14 @@ enum class ArgKind : int8_t {
   kComplex,
   kRuntime
 };
-enum class StepKind : int8_t { kAten, kKernel, kGemm, kCollective, kCopy, kHost };
+enum class StepKind : int8_t {
+  kAten,
+  kKernel,
+  kGemm,
+  kCollective,
+  kCopy,
+  kHost
+};
 
 struct Buffer {
   Arena arena = Arena::kScratch;
@@ -156,23 +180,27 @@ int64_t ElementSize(DType dtype);
 const char* DTypeName(DType dtype);
 const char* StepKindName(StepKind kind);
 
-// Product of the sizes; 1 for a 0-dim value. Only for values that ParsePlan accepted (it checked the product for overflow).
+// Product of the sizes; 1 for a 0-dim value. Only for values that ParsePlan
+// accepted (it checked the product for overflow).
 int64_t ElementCount(const Value& value);
 
-// The half-open range of bytes, counted from the buffer's start, that the value's elements span. Empty for a value without elements.
+// The half-open range of bytes, counted from the buffer's start, that the
+// value's elements span. Empty for a value without elements.
 struct ByteRange {
   uint64_t begin = 0;
   uint64_t end = 0;
 };
 ByteRange BytesOf(const Value& value);
 
-// True if the elements of the value fill BytesOf(value) without a gap (in any dimension order).
+// True if the elements of the value fill BytesOf(value) without a gap (in any
+// dimension order).
 bool IsDense(const Value& value);
 
 // nullptr if the plan has no such section.
 const Section* FindSection(const Plan& plan, const std::string& name);
 
-// Reads a plan. InvalidArgument for anything that is not a well-formed plan of this version; never crashes, whatever the bytes are.
+// Reads a plan. InvalidArgument for anything that is not a well-formed plan of
+// this version; never crashes, whatever the bytes are.
 absl::StatusOr<Plan> ParsePlan(const uint8_t* data, size_t size);
 
 // Reads a plan from a file; NotFound or InvalidArgument name the path.
@@ -181,10 +209,12 @@ absl::StatusOr<Plan> ReadPlan(const std::string& path);
 // The bytes of a plan. ParsePlan(Serialize(p)) equals p for a well-formed p.
 std::vector<uint8_t> Serialize(const Plan& plan);
 
-// "layers.0.mlp (model.py:88)", or the part that is known, or "" for a step without a location.
+// "layers.0.mlp (model.py:88)", or the part that is known, or "" for a step
+// without a location.
 std::string LocationText(const Plan& plan, const Step& step);
 
-// One line of a dump: `aten::mm stream=compute self=b7[0:4096] mat2=b2[0:64] out=b9[0:256] wait=[e3] signal=e4  # model.py:88 layers.0.mlp`.
+// One line of a dump: `aten::mm stream=compute self=b7[0:4096] mat2=b2[0:64]
+// out=b9[0:256] wait=[e3] signal=e4  # model.py:88 layers.0.mlp`.
 std::string StepText(const Plan& plan, const Step& step);
 
 // The whole plan: a header, then every section with one line per step.

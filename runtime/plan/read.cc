@@ -1,5 +1,7 @@
-// FlatBuffers bytes -> Plan. Every field that later code uses as an index, a size or an enumerator is checked here, once, so that nothing behind ParsePlan has to.
-// What would break it: using a field of the schema elsewhere without a check in this file.
+// FlatBuffers bytes -> Plan. Every field that later code uses as an index, a
+// size or an enumerator is checked here, once, so that nothing behind ParsePlan
+// has to. What would break it: using a field of the schema elsewhere without a
+// check in this file.
 
 #include <cerrno>
 #include <cstring>
@@ -18,9 +20,11 @@
 namespace heddle::plan {
 namespace {
 
-// A tensor has at most this many dimensions: ATen's own kernels stop at 25 (TensorIterator) and nothing longer is meaningful.
+// A tensor has at most this many dimensions: ATen's own kernels stop at 25
+// (TensorIterator) and nothing longer is meaningful.
 constexpr size_t kMaxRank = 64;
-// The vector-clock checker is linear in streams; a plan with more streams than this is not one that the compiler wrote.
+// The vector-clock checker is linear in streams; a plan with more streams than
+// this is not one that the compiler wrote.
 constexpr size_t kMaxStreams = 64;
 // No byte count in a plan may exceed this, so that sums of two cannot overflow.
 constexpr uint64_t kMaxBytes = uint64_t{1} << 52;
@@ -30,15 +34,19 @@ absl::Status Invalid(const Args&... args) {
   return absl::InvalidArgumentError(absl::StrCat("plan: ", args...));
 }
 
-std::string Text(const flatbuffers::String* s) { return s == nullptr ? std::string() : s->str(); }
+std::string Text(const flatbuffers::String* s) {
+  return s == nullptr ? std::string() : s->str();
+}
 
-// The verifier checks that a vector's length is aligned, not that its elements are: a hostile vector of 64-bit numbers may lie at any multiple of 4.
+// The verifier checks that a vector's length is aligned, not that its elements
+// are: a hostile vector of 64-bit numbers may lie at any multiple of 4.
 template <typename T>
 std::vector<T> List(const flatbuffers::Vector<T>* v) {
   static_assert(FLATBUFFERS_LITTLEENDIAN, "the bytes are taken as they are");
   if (v == nullptr) return {};
   std::vector<T> list(v->size());
-  if (!list.empty()) std::memcpy(list.data(), v->Data(), list.size() * sizeof(T));
+  if (!list.empty())
+    std::memcpy(list.data(), v->Data(), list.size() * sizeof(T));
   return list;
 }
 
@@ -50,61 +58,97 @@ bool ReadEnum(Fb from, Fb last, E* to) {
   return true;
 }
 
-absl::Status ReadBuffer(const fb::Buffer& from, size_t index, const Plan& plan, Buffer* to) {
-  if (!ReadEnum(from.arena(), fb::Arena::MAX, &to->arena)) return Invalid("buffer ", index, " has unknown arena ", static_cast<int>(from.arena()));
-  if (!ReadEnum(from.space(), fb::Space::MAX, &to->space)) return Invalid("buffer ", index, " has unknown space ", static_cast<int>(from.space()));
+absl::Status ReadBuffer(const fb::Buffer& from, size_t index, const Plan& plan,
+                        Buffer* to) {
+  if (!ReadEnum(from.arena(), fb::Arena::MAX, &to->arena))
+    return Invalid("buffer ", index, " has unknown arena ",
+                   static_cast<int>(from.arena()));
+  if (!ReadEnum(from.space(), fb::Space::MAX, &to->space))
+    return Invalid("buffer ", index, " has unknown space ",
+                   static_cast<int>(from.space()));
   if (!ReadEnum(from.category(), fb::Category::MAX, &to->category))
-    return Invalid("buffer ", index, " has unknown category ", static_cast<int>(from.category()));
+    return Invalid("buffer ", index, " has unknown category ",
+                   static_cast<int>(from.category()));
   to->offset = from.offset();
   to->bytes = from.bytes();
   to->name = Text(from.name());
-  if (to->offset % kAlignment != 0) return Invalid("buffer ", index, " lies at offset ", to->offset, ", which is not a multiple of ", kAlignment);
-  if (to->offset > kMaxBytes || to->bytes > kMaxBytes) return Invalid("buffer ", index, " has offset ", to->offset, " and ", to->bytes, " bytes, more than any memory");
+  if (to->offset % kAlignment != 0)
+    return Invalid("buffer ", index, " lies at offset ", to->offset,
+                   ", which is not a multiple of ", kAlignment);
+  if (to->offset > kMaxBytes || to->bytes > kMaxBytes)
+    return Invalid("buffer ", index, " has offset ", to->offset, " and ",
+                   to->bytes, " bytes, more than any memory");
   const uint64_t end = to->offset + to->bytes;
-  if (to->arena == Arena::kState && end > plan.state_bytes) return Invalid("buffer ", index, " ends at byte ", end, " of a state arena of ", plan.state_bytes);
+  if (to->arena == Arena::kState && end > plan.state_bytes)
+    return Invalid("buffer ", index, " ends at byte ", end,
+                   " of a state arena of ", plan.state_bytes);
   if (to->arena == Arena::kConstant && end > plan.constant_bytes)
-    return Invalid("buffer ", index, " ends at byte ", end, " of a constant arena of ", plan.constant_bytes);
+    return Invalid("buffer ", index, " ends at byte ", end,
+                   " of a constant arena of ", plan.constant_bytes);
   return absl::OkStatus();
 }
 
-absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan, Value* to) {
+absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
+                       Value* to) {
   to->buffer = from.buffer();
-  if (to->buffer >= plan.buffers.size()) return Invalid("value ", index, " names buffer ", to->buffer, " of ", plan.buffers.size());
-  if (!ReadEnum(from.dtype(), fb::DType::MAX, &to->dtype)) return Invalid("value ", index, " has unknown dtype ", static_cast<int>(from.dtype()));
+  if (to->buffer >= plan.buffers.size())
+    return Invalid("value ", index, " names buffer ", to->buffer, " of ",
+                   plan.buffers.size());
+  if (!ReadEnum(from.dtype(), fb::DType::MAX, &to->dtype))
+    return Invalid("value ", index, " has unknown dtype ",
+                   static_cast<int>(from.dtype()));
   to->sizes = List(from.sizes());
   to->strides = List(from.strides());
   to->offset = from.offset();
-  if (to->sizes.size() > kMaxRank) return Invalid("value ", index, " has ", to->sizes.size(), " dimensions");
-  if (to->sizes.size() != to->strides.size()) return Invalid("value ", index, " has ", to->sizes.size(), " sizes and ", to->strides.size(), " strides");
-  if (to->offset < 0) return Invalid("value ", index, " has negative offset ", to->offset);
+  if (to->sizes.size() > kMaxRank)
+    return Invalid("value ", index, " has ", to->sizes.size(), " dimensions");
+  if (to->sizes.size() != to->strides.size())
+    return Invalid("value ", index, " has ", to->sizes.size(), " sizes and ",
+                   to->strides.size(), " strides");
+  if (to->offset < 0)
+    return Invalid("value ", index, " has negative offset ", to->offset);
   int64_t count = 1;
   int64_t last = to->offset;
   bool empty = false;
   for (size_t d = 0; d < to->sizes.size(); ++d) {
     const int64_t size = to->sizes[d];
     const int64_t stride = to->strides[d];
-    if (size < 0 || stride < 0) return Invalid("value ", index, " has size ", size, " and stride ", stride, " in dimension ", d);
+    if (size < 0 || stride < 0)
+      return Invalid("value ", index, " has size ", size, " and stride ",
+                     stride, " in dimension ", d);
     if (size == 0) empty = true;
     int64_t reach;
-    // A broadcast value (stride 0) may have more elements than bytes, hence both checks.
-    if (size > 0 && __builtin_mul_overflow(count, size, &count)) return Invalid("value ", index, " has more elements than an int64 counts");
-    if (size > 0 && (__builtin_mul_overflow(size - 1, stride, &reach) || __builtin_add_overflow(last, reach, &last)))
+    // A broadcast value (stride 0) may have more elements than bytes, hence
+    // both checks.
+    if (size > 0 && __builtin_mul_overflow(count, size, &count))
+      return Invalid("value ", index,
+                     " has more elements than an int64 counts");
+    if (size > 0 && (__builtin_mul_overflow(size - 1, stride, &reach) ||
+                     __builtin_add_overflow(last, reach, &last)))
       return Invalid("value ", index, " reaches further than an int64 counts");
   }
   const uint64_t bytes = plan.buffers[to->buffer].bytes;
   const uint64_t element = static_cast<uint64_t>(ElementSize(to->dtype));
-  const uint64_t needed = empty ? static_cast<uint64_t>(to->offset) : static_cast<uint64_t>(last) + 1;
-  if (needed > bytes / element) return Invalid("value ", index, " needs ", needed, " elements of ", element, " bytes in buffer ", to->buffer, " of ", bytes, " bytes");
+  const uint64_t needed = empty ? static_cast<uint64_t>(to->offset)
+                                : static_cast<uint64_t>(last) + 1;
+  if (needed > bytes / element)
+    return Invalid("value ", index, " needs ", needed, " elements of ", element,
+                   " bytes in buffer ", to->buffer, " of ", bytes, " bytes");
   return absl::OkStatus();
 }
 
-absl::Status CheckValueIndex(int64_t value, const Plan& plan, const std::string& user) {
-  if (value >= 0 && static_cast<uint64_t>(value) < plan.values.size()) return absl::OkStatus();
+absl::Status CheckValueIndex(int64_t value, const Plan& plan,
+                             const std::string& user) {
+  if (value >= 0 && static_cast<uint64_t>(value) < plan.values.size())
+    return absl::OkStatus();
   return Invalid(user, " names value ", value, " of ", plan.values.size());
 }
 
-absl::Status ReadArg(const fb::Arg& from, const std::string& where, const Plan& plan, Arg* to) {
-  if (!ReadEnum(from.kind(), fb::ArgKind::MAX, &to->kind)) return Invalid(where, " has an argument of unknown kind ", static_cast<int>(from.kind()));
+absl::Status ReadArg(const fb::Arg& from, const std::string& where,
+                     const Plan& plan, Arg* to) {
+  if (!ReadEnum(from.kind(), fb::ArgKind::MAX, &to->kind))
+    return Invalid(where, " has an argument of unknown kind ",
+                   static_cast<int>(from.kind()));
   to->i = from.i();
   to->f = from.f();
   to->s = Text(from.s());
@@ -116,97 +160,147 @@ absl::Status ReadArg(const fb::Arg& from, const std::string& where, const Plan& 
   if (to->kind == ArgKind::kValueList) {
     for (int64_t value : to->ints) {
       if (value == -1) continue;
-      if (absl::Status status = CheckValueIndex(value, plan, user); !status.ok()) return status;
+      if (absl::Status status = CheckValueIndex(value, plan, user);
+          !status.ok())
+        return status;
     }
   }
-  if (to->kind == ArgKind::kDType && (to->i < 0 || to->i > static_cast<int64_t>(fb::DType::MAX))) return Invalid(user, " has unknown dtype ", to->i);
-  if (to->kind == ArgKind::kComplex && to->floats.size() != 2) return Invalid(user, " is complex with ", to->floats.size(), " parts");
+  if (to->kind == ArgKind::kDType &&
+      (to->i < 0 || to->i > static_cast<int64_t>(fb::DType::MAX)))
+    return Invalid(user, " has unknown dtype ", to->i);
+  if (to->kind == ArgKind::kComplex && to->floats.size() != 2)
+    return Invalid(user, " is complex with ", to->floats.size(), " parts");
   return absl::OkStatus();
 }
 
-absl::Status CheckScratch(uint32_t value, const Section& section, const Plan& plan, const std::string& where) {
+absl::Status CheckScratch(uint32_t value, const Section& section,
+                          const Plan& plan, const std::string& where) {
   const Buffer& buffer = plan.buffers[plan.values[value].buffer];
-  if (buffer.arena != Arena::kScratch || buffer.offset + buffer.bytes <= section.scratch_bytes) return absl::OkStatus();
-  return Invalid(where, " uses buffer ", plan.values[value].buffer, ", which ends at byte ", buffer.offset + buffer.bytes, " of a scratch arena of ",
-                 section.scratch_bytes);
+  if (buffer.arena != Arena::kScratch ||
+      buffer.offset + buffer.bytes <= section.scratch_bytes)
+    return absl::OkStatus();
+  return Invalid(where, " uses buffer ", plan.values[value].buffer,
+                 ", which ends at byte ", buffer.offset + buffer.bytes,
+                 " of a scratch arena of ", section.scratch_bytes);
 }
 
-absl::Status ReadStep(const fb::Step& from, const std::string& where_in, const Section& section, const Plan& plan, Step* to) {
-  if (!ReadEnum(from.kind(), fb::StepKind::MAX, &to->kind)) return Invalid(where_in, " has unknown kind ", static_cast<int>(from.kind()));
+absl::Status ReadStep(const fb::Step& from, const std::string& where_in,
+                      const Section& section, const Plan& plan, Step* to) {
+  if (!ReadEnum(from.kind(), fb::StepKind::MAX, &to->kind))
+    return Invalid(where_in, " has unknown kind ",
+                   static_cast<int>(from.kind()));
   to->name = Text(from.name());
   const std::string where = absl::StrCat(where_in, " (", to->name, ")");
   if (from.args() != nullptr) {
     to->args.resize(from.args()->size());
     for (size_t i = 0; i < to->args.size(); ++i) {
       const fb::Arg* arg = from.args()->Get(i);
-      if (absl::Status status = ReadArg(*arg, where, plan, &to->args[i]); !status.ok()) return status;
+      if (absl::Status status = ReadArg(*arg, where, plan, &to->args[i]);
+          !status.ok())
+        return status;
     }
   }
   to->results = List(from.results());
   for (int32_t value : to->results) {
     if (value == -1) continue;
-    if (absl::Status status = CheckValueIndex(value, plan, absl::StrCat(where, " result")); !status.ok()) return status;
+    if (absl::Status status =
+            CheckValueIndex(value, plan, absl::StrCat(where, " result"));
+        !status.ok())
+      return status;
   }
   to->stream = from.stream();
-  if (to->stream >= plan.streams.size()) return Invalid(where, " runs on stream ", to->stream, " of ", plan.streams.size());
+  if (to->stream >= plan.streams.size())
+    return Invalid(where, " runs on stream ", to->stream, " of ",
+                   plan.streams.size());
   to->waits = List(from.waits());
   for (uint32_t event : to->waits) {
-    if (event >= section.events) return Invalid(where, " waits for event ", event, " of ", section.events);
+    if (event >= section.events)
+      return Invalid(where, " waits for event ", event, " of ", section.events);
   }
   to->signal = from.signal();
-  if (to->signal < -1 || (to->signal >= 0 && static_cast<uint32_t>(to->signal) >= section.events))
-    return Invalid(where, " signals event ", to->signal, " of ", section.events);
+  if (to->signal < -1 ||
+      (to->signal >= 0 && static_cast<uint32_t>(to->signal) >= section.events))
+    return Invalid(where, " signals event ", to->signal, " of ",
+                   section.events);
   to->location = from.location();
-  if (to->location >= plan.locations.size() && !(to->location == 0 && plan.locations.empty()))
-    return Invalid(where, " has location ", to->location, " of ", plan.locations.size());
+  if (to->location >= plan.locations.size() &&
+      !(to->location == 0 && plan.locations.empty()))
+    return Invalid(where, " has location ", to->location, " of ",
+                   plan.locations.size());
   to->rng_id = from.rng_id();
   to->phase = from.phase();
   to->flops = from.flops();
   to->bytes = from.bytes();
   for (const Arg& arg : to->args) {
     if (arg.kind == ArgKind::kValue) {
-      if (absl::Status status = CheckScratch(static_cast<uint32_t>(arg.i), section, plan, where); !status.ok()) return status;
+      if (absl::Status status =
+              CheckScratch(static_cast<uint32_t>(arg.i), section, plan, where);
+          !status.ok())
+        return status;
     }
     if (arg.kind != ArgKind::kValueList) continue;
     for (int64_t value : arg.ints) {
       if (value < 0) continue;
-      if (absl::Status status = CheckScratch(static_cast<uint32_t>(value), section, plan, where); !status.ok()) return status;
+      if (absl::Status status =
+              CheckScratch(static_cast<uint32_t>(value), section, plan, where);
+          !status.ok())
+        return status;
     }
   }
   for (int32_t value : to->results) {
     if (value < 0) continue;
-    if (absl::Status status = CheckScratch(static_cast<uint32_t>(value), section, plan, where); !status.ok()) return status;
+    if (absl::Status status =
+            CheckScratch(static_cast<uint32_t>(value), section, plan, where);
+        !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadBinding(const fb::Binding& from, const std::string& where, const Plan& plan, Binding* to) {
+absl::Status ReadBinding(const fb::Binding& from, const std::string& where,
+                         const Plan& plan, Binding* to) {
   to->kind = Text(from.kind());
   to->name = Text(from.name());
   to->value = from.value();
-  return CheckValueIndex(to->value, plan, absl::StrCat(where, " '", to->name, "'"));
+  return CheckValueIndex(to->value, plan,
+                         absl::StrCat(where, " '", to->name, "'"));
 }
 
-absl::Status ReadSection(const fb::Section& from, const Plan& plan, Section* to) {
+absl::Status ReadSection(const fb::Section& from, const Plan& plan,
+                         Section* to) {
   to->name = Text(from.name());
   to->events = from.events();
   to->scratch_bytes = from.scratch_bytes();
   to->live_lower_bound = from.live_lower_bound();
-  if (to->scratch_bytes > kMaxBytes) return Invalid("section '", to->name, "' asks for ", to->scratch_bytes, " bytes of scratch, more than any memory");
+  if (to->scratch_bytes > kMaxBytes)
+    return Invalid("section '", to->name, "' asks for ", to->scratch_bytes,
+                   " bytes of scratch, more than any memory");
   const size_t steps = from.steps() == nullptr ? 0 : from.steps()->size();
-  // An event is signalled by exactly one step, so more events than steps is never well-formed (and would size the checker's tables).
-  if (to->events > steps) return Invalid("section '", to->name, "' has ", to->events, " events and only ", steps, " steps");
+  // An event is signalled by exactly one step, so more events than steps is
+  // never well-formed (and would size the checker's tables).
+  if (to->events > steps)
+    return Invalid("section '", to->name, "' has ", to->events,
+                   " events and only ", steps, " steps");
   to->steps.resize(steps);
   for (size_t i = 0; i < steps; ++i) {
     const std::string where = absl::StrCat("section '", to->name, "' step ", i);
-    if (absl::Status status = ReadStep(*from.steps()->Get(i), where, *to, plan, &to->steps[i]); !status.ok()) return status;
+    if (absl::Status status =
+            ReadStep(*from.steps()->Get(i), where, *to, plan, &to->steps[i]);
+        !status.ok())
+      return status;
   }
   if (from.results() == nullptr) return absl::OkStatus();
   to->results.resize(from.results()->size());
   for (size_t i = 0; i < to->results.size(); ++i) {
     const std::string where = absl::StrCat("section '", to->name, "' result");
-    if (absl::Status status = ReadBinding(*from.results()->Get(i), where, plan, &to->results[i]); !status.ok()) return status;
-    if (absl::Status status = CheckScratch(to->results[i].value, *to, plan, where); !status.ok()) return status;
+    if (absl::Status status =
+            ReadBinding(*from.results()->Get(i), where, plan, &to->results[i]);
+        !status.ok())
+      return status;
+    if (absl::Status status =
+            CheckScratch(to->results[i].value, *to, plan, where);
+        !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
@@ -215,24 +309,37 @@ absl::Status ReadTables(const fb::Plan& from, Plan* plan) {
   if (from.buffers() != nullptr) {
     plan->buffers.resize(from.buffers()->size());
     for (size_t i = 0; i < plan->buffers.size(); ++i) {
-      if (absl::Status status = ReadBuffer(*from.buffers()->Get(i), i, *plan, &plan->buffers[i]); !status.ok()) return status;
+      if (absl::Status status =
+              ReadBuffer(*from.buffers()->Get(i), i, *plan, &plan->buffers[i]);
+          !status.ok())
+        return status;
     }
   }
   if (from.values() != nullptr) {
     plan->values.resize(from.values()->size());
     for (size_t i = 0; i < plan->values.size(); ++i) {
-      if (absl::Status status = ReadValue(*from.values()->Get(i), i, *plan, &plan->values[i]); !status.ok()) return status;
+      if (absl::Status status =
+              ReadValue(*from.values()->Get(i), i, *plan, &plan->values[i]);
+          !status.ok())
+        return status;
     }
   }
   if (from.locations() != nullptr) {
-    for (const fb::Location* location : *from.locations()) plan->locations.push_back({Text(location->path()), Text(location->source())});
+    for (const fb::Location* location : *from.locations())
+      plan->locations.push_back(
+          {Text(location->path()), Text(location->source())});
   }
   if (from.inputs() != nullptr) {
     plan->inputs.resize(from.inputs()->size());
     for (size_t i = 0; i < plan->inputs.size(); ++i) {
-      if (absl::Status status = ReadBinding(*from.inputs()->Get(i), "input", *plan, &plan->inputs[i]); !status.ok()) return status;
-      if (plan->buffers[plan->values[plan->inputs[i].value].buffer].arena != Arena::kInput)
-        return Invalid("input '", plan->inputs[i].name, "' does not lie in the input arena");
+      if (absl::Status status = ReadBinding(*from.inputs()->Get(i), "input",
+                                            *plan, &plan->inputs[i]);
+          !status.ok())
+        return status;
+      if (plan->buffers[plan->values[plan->inputs[i].value].buffer].arena !=
+          Arena::kInput)
+        return Invalid("input '", plan->inputs[i].name,
+                       "' does not lie in the input arena");
     }
   }
   return absl::OkStatus();
@@ -244,12 +351,19 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
       StateEntry to;
       to.kind = Text(entry->kind());
       if (entry->names() != nullptr) {
-        for (const flatbuffers::String* name : *entry->names()) to.names.push_back(Text(name));
+        for (const flatbuffers::String* name : *entry->names())
+          to.names.push_back(Text(name));
       }
-      if (to.names.empty()) return Invalid("state entry ", plan->state.size(), " has no name");
+      if (to.names.empty())
+        return Invalid("state entry ", plan->state.size(), " has no name");
       to.value = entry->value();
-      if (absl::Status status = CheckValueIndex(to.value, *plan, absl::StrCat("state '", to.names[0], "'")); !status.ok()) return status;
-      if (plan->buffers[plan->values[to.value].buffer].arena != Arena::kState) return Invalid("state '", to.names[0], "' does not lie in the state arena");
+      if (absl::Status status = CheckValueIndex(
+              to.value, *plan, absl::StrCat("state '", to.names[0], "'"));
+          !status.ok())
+        return status;
+      if (plan->buffers[plan->values[to.value].buffer].arena != Arena::kState)
+        return Invalid("state '", to.names[0],
+                       "' does not lie in the state arena");
       to.trainable = entry->trainable();
       to.persistent = entry->persistent();
       to.role = Text(entry->role());
@@ -261,14 +375,21 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
     ConstantData to;
     to.name = Text(constant->name());
     to.value = constant->value();
-    if (absl::Status status = CheckValueIndex(to.value, *plan, absl::StrCat("constant '", to.name, "'")); !status.ok()) return status;
+    if (absl::Status status = CheckValueIndex(
+            to.value, *plan, absl::StrCat("constant '", to.name, "'"));
+        !status.ok())
+      return status;
     const Value& value = plan->values[to.value];
     const Arena arena = plan->buffers[value.buffer].arena;
-    if (arena != Arena::kConstant && arena != Arena::kState) return Invalid("constant '", to.name, "' lies neither in the constant nor in the state arena");
+    if (arena != Arena::kConstant && arena != Arena::kState)
+      return Invalid("constant '", to.name,
+                     "' lies neither in the constant nor in the state arena");
     to.data = List(constant->data());
     const ByteRange range = BytesOf(value);
     if (to.data.size() != range.end - range.begin)
-      return Invalid("constant '", to.name, "' has ", to.data.size(), " bytes of data for a value that spans ", range.end - range.begin);
+      return Invalid("constant '", to.name, "' has ", to.data.size(),
+                     " bytes of data for a value that spans ",
+                     range.end - range.begin);
     plan->constants.push_back(std::move(to));
   }
   return absl::OkStatus();
@@ -278,23 +399,35 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
 
 absl::StatusOr<Plan> ParsePlan(const uint8_t* data, size_t size) {
   if (size < 8 || !flatbuffers::BufferHasIdentifier(data, fb::PlanIdentifier()))
-    return Invalid("these ", size, " bytes are not a plan (no identifier HDPL at byte 4); write one with heddle-opt -o step.plan");
-  // FlatBuffers accesses scalars in place: an unaligned buffer (a slice of a larger one) is copied first.
+    return Invalid("these ", size,
+                   " bytes are not a plan (no identifier HDPL at byte 4); "
+                   "write one with heddle-opt -o step.plan");
+  // FlatBuffers accesses scalars in place: an unaligned buffer (a slice of a
+  // larger one) is copied first.
   std::vector<uint64_t> aligned;
   if (reinterpret_cast<uintptr_t>(data) % alignof(uint64_t) != 0) {
     aligned.resize((size + 7) / 8);
     std::memcpy(aligned.data(), data, size);
     data = reinterpret_cast<const uint8_t*>(aligned.data());
   }
-  if (size >= FLATBUFFERS_MAX_BUFFER_SIZE) return Invalid(size, " bytes are more than a plan can have (", FLATBUFFERS_MAX_BUFFER_SIZE, ")");
-  // A table takes at least 4 bytes, so a buffer that visits more tables than that shares them to make the reader's memory explode.
-  flatbuffers::Verifier verifier(data, size, 16, static_cast<flatbuffers::uoffset_t>(size / 4));
-  if (!fb::VerifyPlanBuffer(verifier)) return Invalid("the file is corrupt or cut short (", size, " bytes do not pass the FlatBuffers verifier); write it again");
+  if (size >= FLATBUFFERS_MAX_BUFFER_SIZE)
+    return Invalid(size, " bytes are more than a plan can have (",
+                   FLATBUFFERS_MAX_BUFFER_SIZE, ")");
+  // A table takes at least 4 bytes, so a buffer that visits more tables than
+  // that shares them to make the reader's memory explode.
+  flatbuffers::Verifier verifier(data, size, 16,
+                                 static_cast<flatbuffers::uoffset_t>(size / 4));
+  if (!fb::VerifyPlanBuffer(verifier))
+    return Invalid(
+        "the file is corrupt or cut short (", size,
+        " bytes do not pass the FlatBuffers verifier); write it again");
   const fb::Plan& from = *fb::GetPlan(data);
   Plan plan;
   plan.version = from.version();
   if (plan.version != kPlanVersion)
-    return Invalid("format version ", plan.version, " cannot be read, this runtime reads version ", kPlanVersion, "; compile the step again with this Heddle");
+    return Invalid("format version ", plan.version,
+                   " cannot be read, this runtime reads version ", kPlanVersion,
+                   "; compile the step again with this Heddle");
   plan.torch_version = Text(from.torch_version());
   plan.target = Text(from.target());
   plan.precision = Text(from.precision());
@@ -303,32 +436,51 @@ absl::StatusOr<Plan> ParsePlan(const uint8_t* data, size_t size) {
   plan.layout_hash = from.layout_hash();
   plan.state_bytes = from.state_bytes();
   plan.constant_bytes = from.constant_bytes();
-  if (plan.target != "cpu" && plan.target != "cuda") return Invalid("target '", plan.target, "' is neither cpu nor cuda");
-  if (plan.mode != "replay" && plan.mode != "train") return Invalid("mode '", plan.mode, "' is neither replay nor train");
-  if (plan.state_bytes > kMaxBytes || plan.constant_bytes > kMaxBytes) return Invalid("arenas of ", plan.state_bytes, " and ", plan.constant_bytes, " bytes are more than any memory");
+  if (plan.target != "cpu" && plan.target != "cuda")
+    return Invalid("target '", plan.target, "' is neither cpu nor cuda");
+  if (plan.mode != "replay" && plan.mode != "train")
+    return Invalid("mode '", plan.mode, "' is neither replay nor train");
+  if (plan.state_bytes > kMaxBytes || plan.constant_bytes > kMaxBytes)
+    return Invalid("arenas of ", plan.state_bytes, " and ", plan.constant_bytes,
+                   " bytes are more than any memory");
   if (from.streams() != nullptr) {
-    for (const flatbuffers::String* name : *from.streams()) plan.streams.push_back(Text(name));
+    for (const flatbuffers::String* name : *from.streams())
+      plan.streams.push_back(Text(name));
   }
-  if (plan.streams.size() > kMaxStreams) return Invalid(plan.streams.size(), " streams, at most ", kMaxStreams, " are supported");
-  if (absl::Status status = ReadTables(from, &plan); !status.ok()) return status;
+  if (plan.streams.size() > kMaxStreams)
+    return Invalid(plan.streams.size(), " streams, at most ", kMaxStreams,
+                   " are supported");
+  if (absl::Status status = ReadTables(from, &plan); !status.ok())
+    return status;
   if (absl::Status status = ReadState(from, &plan); !status.ok()) return status;
-  if (from.sections() == nullptr || from.sections()->size() == 0) return Invalid("there are no sections");
+  if (from.sections() == nullptr || from.sections()->size() == 0)
+    return Invalid("there are no sections");
   std::unordered_set<std::string> names;
   plan.sections.resize(from.sections()->size());
   for (size_t i = 0; i < plan.sections.size(); ++i) {
-    if (absl::Status status = ReadSection(*from.sections()->Get(i), plan, &plan.sections[i]); !status.ok()) return status;
-    if (!names.insert(plan.sections[i].name).second) return Invalid("section '", plan.sections[i].name, "' occurs twice");
+    if (absl::Status status =
+            ReadSection(*from.sections()->Get(i), plan, &plan.sections[i]);
+        !status.ok())
+      return status;
+    if (!names.insert(plan.sections[i].name).second)
+      return Invalid("section '", plan.sections[i].name, "' occurs twice");
   }
   return plan;
 }
 
 absl::StatusOr<Plan> ReadPlan(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
-  std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (file.bad()) return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read as a file"));
+  if (!file)
+    return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)),
+                             std::istreambuf_iterator<char>());
+  if (file.bad())
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": cannot be read as a file"));
   absl::StatusOr<Plan> plan = ParsePlan(bytes.data(), bytes.size());
-  if (!plan.ok()) return absl::Status(plan.status().code(), absl::StrCat(path, ": ", plan.status().message()));
+  if (!plan.ok())
+    return absl::Status(plan.status().code(),
+                        absl::StrCat(path, ": ", plan.status().message()));
   return plan;
 }
 

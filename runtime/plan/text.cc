@@ -1,4 +1,5 @@
-// Plan -> text for people: one line a step, everything that decides what it does visible in it.
+// Plan -> text for people: one line a step, everything that decides what it
+// does visible in it.
 
 #include <cstdio>
 
@@ -30,7 +31,13 @@ std::string ArgText(const Plan& plan, const Arg& arg) {
     case ArgKind::kValue:
       return ValueText(plan, arg.i);
     case ArgKind::kValueList:
-      return absl::StrCat("[", absl::StrJoin(arg.ints, ",", [&](std::string* out, int64_t v) { absl::StrAppend(out, ValueText(plan, v)); }), "]");
+      return absl::StrCat("[",
+                          absl::StrJoin(arg.ints, ",",
+                                        [&](std::string* out, int64_t v) {
+                                          absl::StrAppend(out,
+                                                          ValueText(plan, v));
+                                        }),
+                          "]");
     case ArgKind::kInt:
       return absl::StrCat(arg.i);
     case ArgKind::kFloat:
@@ -44,15 +51,27 @@ std::string ArgText(const Plan& plan, const Arg& arg) {
     case ArgKind::kIntList:
       return absl::StrCat("[", absl::StrJoin(arg.ints, ","), "]");
     case ArgKind::kBoolList:
-      return absl::StrCat("[", absl::StrJoin(arg.ints, ",", [](std::string* out, int64_t v) { absl::StrAppend(out, v != 0 ? "true" : "false"); }), "]");
+      return absl::StrCat("[",
+                          absl::StrJoin(arg.ints, ",",
+                                        [](std::string* out, int64_t v) {
+                                          absl::StrAppend(
+                                              out, v != 0 ? "true" : "false");
+                                        }),
+                          "]");
     case ArgKind::kFloatList:
-      return absl::StrCat("[", absl::StrJoin(arg.floats, ",", [](std::string* out, double v) { absl::StrAppend(out, FloatText(v)); }), "]");
+      return absl::StrCat("[",
+                          absl::StrJoin(arg.floats, ",",
+                                        [](std::string* out, double v) {
+                                          absl::StrAppend(out, FloatText(v));
+                                        }),
+                          "]");
     case ArgKind::kDType:
       return DTypeName(static_cast<DType>(arg.i));
     case ArgKind::kDevice:
       return plan.target;
     case ArgKind::kComplex:
-      return absl::StrCat(FloatText(arg.floats[0]), "+", FloatText(arg.floats[1]), "i");
+      return absl::StrCat(FloatText(arg.floats[0]), "+",
+                          FloatText(arg.floats[1]), "i");
     case ArgKind::kRuntime:
       return absl::StrCat("$", arg.s);
   }
@@ -62,41 +81,68 @@ std::string ArgText(const Plan& plan, const Arg& arg) {
 }  // namespace
 
 std::string StepText(const Plan& plan, const Step& step) {
-  std::string text = step.kind == StepKind::kAten ? step.name : absl::StrCat(StepKindName(step.kind), step.name.empty() ? "" : " ", step.name);
+  std::string text =
+      step.kind == StepKind::kAten
+          ? step.name
+          : absl::StrCat(StepKindName(step.kind), step.name.empty() ? "" : " ",
+                         step.name);
   absl::StrAppend(&text, " stream=", plan.streams[step.stream]);
-  for (const Arg& arg : step.args) absl::StrAppend(&text, " ", arg.name.empty() ? "in" : arg.name, "=", ArgText(plan, arg));
-  for (int32_t value : step.results) absl::StrAppend(&text, " out=", ValueText(plan, value));
+  for (const Arg& arg : step.args)
+    absl::StrAppend(&text, " ", arg.name.empty() ? "in" : arg.name, "=",
+                    ArgText(plan, arg));
+  for (int32_t value : step.results)
+    absl::StrAppend(&text, " out=", ValueText(plan, value));
   if (!step.waits.empty()) {
-    absl::StrAppend(&text, " wait=[", absl::StrJoin(step.waits, ",", [](std::string* out, uint32_t e) { absl::StrAppend(out, "e", e); }), "]");
+    absl::StrAppend(&text, " wait=[",
+                    absl::StrJoin(step.waits, ",",
+                                  [](std::string* out, uint32_t e) {
+                                    absl::StrAppend(out, "e", e);
+                                  }),
+                    "]");
   }
   if (step.signal >= 0) absl::StrAppend(&text, " signal=e", step.signal);
   if (step.rng_id >= 0) absl::StrAppend(&text, " rng=", step.rng_id);
   if (step.location < plan.locations.size()) {
     const Location& location = plan.locations[step.location];
     if (!location.source.empty() || !location.path.empty()) {
-      absl::StrAppend(&text, "  # ", location.source, location.source.empty() || location.path.empty() ? "" : " ", location.path);
+      absl::StrAppend(
+          &text, "  # ", location.source,
+          location.source.empty() || location.path.empty() ? "" : " ",
+          location.path);
     }
   }
   return text;
 }
 
 std::string PlanText(const Plan& plan) {
-  std::string text = absl::StrCat("plan version=", plan.version, " target=", plan.target, " precision=", plan.precision, " mode=", plan.mode, " torch=", plan.torch_version,
-                                  " state=", plan.state_bytes, "B constants=", plan.constant_bytes, "B\n");
+  std::string text =
+      absl::StrCat("plan version=", plan.version, " target=", plan.target,
+                   " precision=", plan.precision, " mode=", plan.mode,
+                   " torch=", plan.torch_version, " state=", plan.state_bytes,
+                   "B constants=", plan.constant_bytes, "B\n");
   for (const StateEntry& entry : plan.state) {
     const Value& value = plan.values[entry.value];
-    absl::StrAppend(&text, "state ", entry.kind, " ", absl::StrJoin(entry.names, "|"), " ", DTypeName(value.dtype), "[", absl::StrJoin(value.sizes, "x"), "] ",
-                    ValueText(plan, entry.value), "\n");
+    absl::StrAppend(
+        &text, "state ", entry.kind, " ", absl::StrJoin(entry.names, "|"), " ",
+        DTypeName(value.dtype), "[", absl::StrJoin(value.sizes, "x"), "] ",
+        ValueText(plan, entry.value), "\n");
   }
   for (const Binding& input : plan.inputs) {
     const Value& value = plan.values[input.value];
-    absl::StrAppend(&text, "input ", input.name, " ", DTypeName(value.dtype), "[", absl::StrJoin(value.sizes, "x"), "] ", ValueText(plan, input.value), "\n");
+    absl::StrAppend(&text, "input ", input.name, " ", DTypeName(value.dtype),
+                    "[", absl::StrJoin(value.sizes, "x"), "] ",
+                    ValueText(plan, input.value), "\n");
   }
   for (const Section& section : plan.sections) {
-    absl::StrAppend(&text, "section ", section.name, " scratch=", section.scratch_bytes, "B lower_bound=", section.live_lower_bound, "B\n");
-    for (const Step& step : section.steps) absl::StrAppend(&text, "  ", StepText(plan, step), "\n");
+    absl::StrAppend(&text, "section ", section.name,
+                    " scratch=", section.scratch_bytes,
+                    "B lower_bound=", section.live_lower_bound, "B\n");
+    for (const Step& step : section.steps)
+      absl::StrAppend(&text, "  ", StepText(plan, step), "\n");
     for (const Binding& result : section.results) {
-      absl::StrAppend(&text, "  result ", result.kind, result.name.empty() ? "" : ":", result.name, " ", ValueText(plan, result.value), "\n");
+      absl::StrAppend(&text, "  result ", result.kind,
+                      result.name.empty() ? "" : ":", result.name, " ",
+                      ValueText(plan, result.value), "\n");
     }
   }
   return text;

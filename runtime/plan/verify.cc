@@ -1,5 +1,6 @@
-// One function per rule; each looks at one section (the last one at all of them) and returns the first violation.
-// The rules trust nothing but the steps: lifetimes are recomputed here, never read from the plan.
+// One function per rule; each looks at one section (the last one at all of
+// them) and returns the first violation. The rules trust nothing but the steps:
+// lifetimes are recomputed here, never read from the plan.
 
 #include "runtime/plan/verify.h"
 
@@ -29,34 +30,47 @@ absl::Status Violation(const Args&... args) {
 }
 
 std::string StepName(const Context& c, uint32_t step) {
-  if (step >= c.section.steps.size()) return absl::StrCat("the end of section ", c.section.name);
-  return absl::StrCat("section ", c.section.name, " step ", step, " (", c.section.steps[step].name, ")");
+  if (step >= c.section.steps.size())
+    return absl::StrCat("the end of section ", c.section.name);
+  return absl::StrCat("section ", c.section.name, " step ", step, " (",
+                      c.section.steps[step].name, ")");
 }
 
-bool Overlap(ByteRange a, ByteRange b) { return a.begin < b.end && b.begin < a.end; }
+bool Overlap(ByteRange a, ByteRange b) {
+  return a.begin < b.end && b.begin < a.end;
+}
 
 // Bytes counted from the arena's start.
-ByteRange InArena(const Buffer& buffer) { return {buffer.offset, buffer.offset + buffer.bytes}; }
+ByteRange InArena(const Buffer& buffer) {
+  return {buffer.offset, buffer.offset + buffer.bytes};
+}
 
 // plan_order
 absl::Status CheckOrder(const Context& c) {
   for (const auto& [buffer, uses] : c.accesses) {
-    const bool any_write = std::any_of(uses.begin(), uses.end(), [](const Access& a) { return a.write; });
+    const bool any_write = std::any_of(uses.begin(), uses.end(),
+                                       [](const Access& a) { return a.write; });
     if (!any_write) continue;
     for (size_t j = 0; j < uses.size(); ++j) {
       for (size_t i = 0; i < j; ++i) {
         if (!uses[i].write && !uses[j].write) continue;
-        if (uses[i].step == uses[j].step || !Overlap(uses[i].bytes, uses[j].bytes)) continue;
+        if (uses[i].step == uses[j].step ||
+            !Overlap(uses[i].bytes, uses[j].bytes))
+          continue;
         if (c.before(uses[i].step, uses[j].step)) continue;
-        return Violation("plan_order: ", StepName(c, uses[j].step), " ", uses[j].write ? "writes" : "reads", " buffer ", buffer, " without waiting for ", StepName(c, uses[i].step), ", which ",
-                         uses[i].write ? "writes" : "reads", " the same bytes");
+        return Violation("plan_order: ", StepName(c, uses[j].step), " ",
+                         uses[j].write ? "writes" : "reads", " buffer ", buffer,
+                         " without waiting for ", StepName(c, uses[i].step),
+                         ", which ", uses[i].write ? "writes" : "reads",
+                         " the same bytes");
       }
     }
   }
   return absl::OkStatus();
 }
 
-// First and last use of a buffer on each stream: enough to order all uses of two buffers.
+// First and last use of a buffer on each stream: enough to order all uses of
+// two buffers.
 struct Lifetime {
   uint32_t buffer = 0;
   std::map<uint16_t, std::pair<uint32_t, uint32_t>> uses;
@@ -85,12 +99,17 @@ absl::Status CheckScratchOverlap(const Context& c) {
         life.until_end = true;
         continue;
       }
-      auto [it, added] = life.uses.try_emplace(c.section.steps[use.step].stream, use.step, use.step);
+      auto [it, added] = life.uses.try_emplace(c.section.steps[use.step].stream,
+                                               use.step, use.step);
       it->second.second = use.step;
     }
     lifetimes.push_back(std::move(life));
   }
-  std::sort(lifetimes.begin(), lifetimes.end(), [&](const Lifetime& a, const Lifetime& b) { return c.plan.buffers[a.buffer].offset < c.plan.buffers[b.buffer].offset; });
+  std::sort(lifetimes.begin(), lifetimes.end(),
+            [&](const Lifetime& a, const Lifetime& b) {
+              return c.plan.buffers[a.buffer].offset <
+                     c.plan.buffers[b.buffer].offset;
+            });
   std::vector<const Lifetime*> open;
   for (const Lifetime& life : lifetimes) {
     const Buffer& buffer = c.plan.buffers[life.buffer];
@@ -101,9 +120,13 @@ absl::Status CheckScratchOverlap(const Context& c) {
                               }),
                open.end());
     for (const Lifetime* other : open) {
-      if (!Overlap(InArena(buffer), InArena(c.plan.buffers[other->buffer]))) continue;
+      if (!Overlap(InArena(buffer), InArena(c.plan.buffers[other->buffer])))
+        continue;
       if (AllBefore(c, life, *other) || AllBefore(c, *other, life)) continue;
-      return Violation("plan_overlap: section ", c.section.name, ": buffers ", other->buffer, " and ", life.buffer, " share bytes from ", buffer.offset, " and are alive together");
+      return Violation("plan_overlap: section ", c.section.name, ": buffers ",
+                       other->buffer, " and ", life.buffer,
+                       " share bytes from ", buffer.offset,
+                       " and are alive together");
     }
     open.push_back(&life);
   }
@@ -115,17 +138,27 @@ absl::Status CheckFixedOverlap(const Plan& plan) {
   for (Arena arena : {Arena::kState, Arena::kConstant}) {
     std::vector<uint32_t> buffers;
     for (uint32_t i = 0; i < plan.buffers.size(); ++i) {
-      if (plan.buffers[i].arena == arena && plan.buffers[i].bytes > 0) buffers.push_back(i);
+      if (plan.buffers[i].arena == arena && plan.buffers[i].bytes > 0)
+        buffers.push_back(i);
     }
-    std::sort(buffers.begin(), buffers.end(), [&](uint32_t a, uint32_t b) { return plan.buffers[a].offset < plan.buffers[b].offset; });
+    std::sort(buffers.begin(), buffers.end(), [&](uint32_t a, uint32_t b) {
+      return plan.buffers[a].offset < plan.buffers[b].offset;
+    });
     for (size_t i = 1; i < buffers.size(); ++i) {
-      if (!Overlap(InArena(plan.buffers[buffers[i - 1]]), InArena(plan.buffers[buffers[i]]))) continue;
-      return Violation("plan_overlap: ", arena == Arena::kState ? "state" : "constant", " buffers ", buffers[i - 1], " and ", buffers[i], " share bytes from ", plan.buffers[buffers[i]].offset);
+      if (!Overlap(InArena(plan.buffers[buffers[i - 1]]),
+                   InArena(plan.buffers[buffers[i]])))
+        continue;
+      return Violation(
+          "plan_overlap: ", arena == Arena::kState ? "state" : "constant",
+          " buffers ", buffers[i - 1], " and ", buffers[i],
+          " share bytes from ", plan.buffers[buffers[i]].offset);
     }
   }
   std::set<uint32_t> inputs;
   for (const Binding& input : plan.inputs) {
-    if (!inputs.insert(plan.values[input.value].buffer).second) return Violation("plan_overlap: input ", input.name, " shares buffer ", plan.values[input.value].buffer, " with another input");
+    if (!inputs.insert(plan.values[input.value].buffer).second)
+      return Violation("plan_overlap: input ", input.name, " shares buffer ",
+                       plan.values[input.value].buffer, " with another input");
   }
   // Two state entries may share a buffer (a flat bucket) but not bytes.
   std::map<uint32_t, std::vector<std::pair<ByteRange, std::string>>> entries;
@@ -133,7 +166,9 @@ absl::Status CheckFixedOverlap(const Plan& plan) {
     auto& others = entries[plan.values[entry.value].buffer];
     const ByteRange bytes = BytesOf(plan.values[entry.value]);
     for (const auto& [range, name] : others) {
-      if (Overlap(range, bytes)) return Violation("plan_overlap: state ", entry.kind, " ", entry.names[0], " shares bytes with ", name);
+      if (Overlap(range, bytes))
+        return Violation("plan_overlap: state ", entry.kind, " ",
+                         entry.names[0], " shares bytes with ", name);
     }
     others.emplace_back(bytes, absl::StrCat(entry.kind, " ", entry.names[0]));
   }
@@ -143,7 +178,9 @@ absl::Status CheckFixedOverlap(const Plan& plan) {
 // The kind of state that each byte of a buffer belongs to.
 std::string StateKind(const Plan& plan, uint32_t buffer, ByteRange bytes) {
   for (const StateEntry& entry : plan.state) {
-    if (plan.values[entry.value].buffer == buffer && Overlap(BytesOf(plan.values[entry.value]), bytes)) return entry.kind;
+    if (plan.values[entry.value].buffer == buffer &&
+        Overlap(BytesOf(plan.values[entry.value]), bytes))
+      return entry.kind;
   }
   return "";
 }
@@ -160,14 +197,17 @@ bool InitialisedAtStart(const Context& c, uint32_t buffer, ByteRange bytes) {
       break;
   }
   // Before the first micro-batch an accumulator holds the last step's sum.
-  const bool accumulates = c.section.name == "micro_next" || c.section.name == "boundary";
+  const bool accumulates =
+      c.section.name == "micro_next" || c.section.name == "boundary";
   return accumulates || StateKind(c.plan, buffer, bytes) != "accumulator";
 }
 
 // plan_initialised
 absl::Status CheckInitialised(const Context& c) {
   for (const auto& [buffer, uses] : c.accesses) {
-    // Reads are checked against the writes that are certainly done; the set grows in global order and plan_order has made sure that conflicting writes are ordered.
+    // Reads are checked against the writes that are certainly done; the set
+    // grows in global order and plan_order has made sure that conflicting
+    // writes are ordered.
     ByteSet written;
     std::vector<const Access*> pending;
     for (const Access& use : uses) {
@@ -175,16 +215,20 @@ absl::Status CheckInitialised(const Context& c) {
         pending.push_back(&use);
         continue;
       }
-      auto first_open = std::remove_if(pending.begin(), pending.end(), [&](const Access* write) {
-        if (!c.before(write->step, use.step)) return false;
-        for (ByteRange piece : PiecesOf(c.plan.values[write->value])) written.Add(piece);
-        return true;
-      });
+      auto first_open = std::remove_if(
+          pending.begin(), pending.end(), [&](const Access* write) {
+            if (!c.before(write->step, use.step)) return false;
+            for (ByteRange piece : PiecesOf(c.plan.values[write->value]))
+              written.Add(piece);
+            return true;
+          });
       pending.erase(first_open, pending.end());
       if (InitialisedAtStart(c, buffer, use.bytes)) continue;
       for (ByteRange piece : PiecesOf(c.plan.values[use.value])) {
         if (written.Covers(piece)) continue;
-        return Violation("plan_initialised: ", StepName(c, use.step), " reads value ", use.value, " in buffer ", buffer, " and bytes ", piece.begin, " to ", piece.end,
+        return Violation("plan_initialised: ", StepName(c, use.step),
+                         " reads value ", use.value, " in buffer ", buffer,
+                         " and bytes ", piece.begin, " to ", piece.end,
                          " of it were not written before");
       }
     }
@@ -192,13 +236,15 @@ absl::Status CheckInitialised(const Context& c) {
   return absl::OkStatus();
 }
 
-// The kinds of state that a section may write; nullptr for a section that the format does not have.
+// The kinds of state that a section may write; nullptr for a section that the
+// format does not have.
 const std::set<std::string>* WritableKinds(const std::string& section) {
   static const auto& kinds = *new std::map<std::string, std::set<std::string>>{
       {"prologue", {}},
       {"micro_first", {"accumulator", "buffer"}},
       {"micro_next", {"accumulator", "buffer"}},
-      {"boundary", {"parameter", "master", "exp_avg", "exp_avg_sq", "momentum"}},
+      {"boundary",
+       {"parameter", "master", "exp_avg", "exp_avg_sq", "momentum"}},
       {"evaluate", {}},
       {"replay", {"buffer"}},
   };
@@ -209,24 +255,40 @@ const std::set<std::string>* WritableKinds(const std::string& section) {
 // plan_section and plan_once
 absl::Status CheckStateWrites(const Context& c) {
   const std::set<std::string>* kinds = WritableKinds(c.section.name);
-  if (kinds == nullptr) return Violation("plan_section: unknown section '", c.section.name, "'");
+  if (kinds == nullptr)
+    return Violation("plan_section: unknown section '", c.section.name, "'");
   for (const auto& [buffer, uses] : c.accesses) {
     const Arena arena = c.plan.buffers[buffer].arena;
     if (arena == Arena::kScratch) continue;
     ByteSet written;
     for (const Access& use : uses) {
       if (!use.write) continue;
-      if (arena != Arena::kState) return Violation("plan_section: ", StepName(c, use.step), " writes buffer ", buffer, " of the ", arena == Arena::kInput ? "input" : "constant", " arena");
+      if (arena != Arena::kState)
+        return Violation("plan_section: ", StepName(c, use.step),
+                         " writes buffer ", buffer, " of the ",
+                         arena == Arena::kInput ? "input" : "constant",
+                         " arena");
       bool found = false;
       for (const StateEntry& entry : c.plan.state) {
-        if (c.plan.values[entry.value].buffer != buffer || !Overlap(BytesOf(c.plan.values[entry.value]), use.bytes)) continue;
+        if (c.plan.values[entry.value].buffer != buffer ||
+            !Overlap(BytesOf(c.plan.values[entry.value]), use.bytes))
+          continue;
         found = true;
-        if (kinds->count(entry.kind) == 0) return Violation("plan_section: ", StepName(c, use.step), " writes ", entry.kind, " ", entry.names[0], ", which section ", c.section.name, " must not");
+        if (kinds->count(entry.kind) == 0)
+          return Violation("plan_section: ", StepName(c, use.step), " writes ",
+                           entry.kind, " ", entry.names[0], ", which section ",
+                           c.section.name, " must not");
       }
-      if (!found) return Violation("plan_section: ", StepName(c, use.step), " writes state buffer ", buffer, ", which no state entry names");
+      if (!found)
+        return Violation("plan_section: ", StepName(c, use.step),
+                         " writes state buffer ", buffer,
+                         ", which no state entry names");
       const std::vector<ByteRange> pieces = PiecesOf(c.plan.values[use.value]);
       for (ByteRange piece : pieces) {
-        if (written.Meets(piece)) return Violation("plan_once: ", StepName(c, use.step), " writes bytes of state buffer ", buffer, " that the section has written before");
+        if (written.Meets(piece))
+          return Violation("plan_once: ", StepName(c, use.step),
+                           " writes bytes of state buffer ", buffer,
+                           " that the section has written before");
       }
       for (ByteRange piece : pieces) written.Add(piece);
     }
@@ -234,7 +296,8 @@ absl::Status CheckStateWrites(const Context& c) {
   return absl::OkStatus();
 }
 
-// plan_initialised across sections: what later sections read of the accumulators, the first micro-batch has written.
+// plan_initialised across sections: what later sections read of the
+// accumulators, the first micro-batch has written.
 absl::Status CheckAccumulators(const Plan& plan) {
   const Section* first = FindSection(plan, "micro_first");
   if (first == nullptr) return absl::OkStatus();
@@ -248,13 +311,19 @@ absl::Status CheckAccumulators(const Plan& plan) {
       if (const auto it = written.find(buffer); it != written.end()) {
         for (const Access& use : it->second) {
           if (!use.write) continue;
-          for (ByteRange piece : PiecesOf(plan.values[use.value])) set.Add(piece);
+          for (ByteRange piece : PiecesOf(plan.values[use.value]))
+            set.Add(piece);
         }
       }
       for (const Access& use : uses) {
-        if (use.write || StateKind(plan, buffer, use.bytes) != "accumulator") continue;
+        if (use.write || StateKind(plan, buffer, use.bytes) != "accumulator")
+          continue;
         for (ByteRange piece : PiecesOf(plan.values[use.value])) {
-          if (!set.Covers(piece)) return Violation("plan_initialised: section ", name, " step ", use.step, " reads an accumulator in buffer ", buffer, " that section micro_first does not write");
+          if (!set.Covers(piece))
+            return Violation("plan_initialised: section ", name, " step ",
+                             use.step, " reads an accumulator in buffer ",
+                             buffer,
+                             " that section micro_first does not write");
         }
       }
     }
@@ -265,13 +334,15 @@ absl::Status CheckAccumulators(const Plan& plan) {
 }  // namespace
 
 absl::Status Verify(const Plan& plan) {
-  if (absl::Status status = CheckFixedOverlap(plan); !status.ok()) return status;
+  if (absl::Status status = CheckFixedOverlap(plan); !status.ok())
+    return status;
   for (const Section& section : plan.sections) {
     absl::StatusOr<HappensBefore> before = HappensBefore::Create(plan, section);
     if (!before.ok()) return before.status();
     const AccessMap accesses = CollectAccesses(plan, section);
     const Context context{plan, section, *before, accesses};
-    for (auto* rule : {&CheckStateWrites, &CheckOrder, &CheckScratchOverlap, &CheckInitialised}) {
+    for (auto* rule : {&CheckStateWrites, &CheckOrder, &CheckScratchOverlap,
+                       &CheckInitialised}) {
       if (absl::Status status = rule(context); !status.ok()) return status;
     }
   }

@@ -1,11 +1,14 @@
-// The static checker: proves that a plan's steps cannot disturb each other, from the steps alone.
-// Rules, each the prefix of its error:
-//   plan_event       an event is signalled once, and before (in the global order) anything waits for it
-//   plan_order       two uses of the same bytes, one of them a write, are ordered by streams and events
-//   plan_overlap     buffers that share scratch bytes have lifetimes that do not meet; state, constants and inputs never share
-//   plan_initialised a step and a result read only bytes that were written before, in an order that streams and events guarantee
-//   plan_section     a section writes only the arenas and the kinds of state that are its business
-//   plan_once        a section writes a byte of the state once
+// The static checker: proves that a plan's steps cannot disturb each other,
+// from the steps alone. Rules, each the prefix of its error:
+//   plan_event       an event is signalled once, and before (in the global
+//   order) anything waits for it plan_order       two uses of the same bytes,
+//   one of them a write, are ordered by streams and events plan_overlap buffers
+//   that share scratch bytes have lifetimes that do not meet; state, constants
+//   and inputs never share plan_initialised a step and a result read only bytes
+//   that were written before, in an order that streams and events guarantee
+//   plan_section     a section writes only the arenas and the kinds of state
+//   that are its business plan_once        a section writes a byte of the state
+//   once
 // What it cannot see: whether a step computes the right thing.
 
 #ifndef HEDDLE_RUNTIME_PLAN_VERIFY_H_
@@ -16,7 +19,8 @@
 
 namespace heddle::plan {
 
-// FailedPrecondition, naming rule, section, steps and buffers, if a rule does not hold. `plan` must come from ParsePlan.
+// FailedPrecondition, naming rule, section, steps and buffers, if a rule does
+// not hold. `plan` must come from ParsePlan.
 [[nodiscard]] absl::Status Verify(const Plan& plan);
 
 }  // namespace heddle::plan

@@ -1,7 +1,9 @@
-// Named tensors in files, as the safetensors format has them: an 8-byte header length, a JSON header, bytes.
-// Invariant: a File that opened has a header whose every entry agrees with its dtype, its shape and the file: ranges lie inside the file, follow each other without
-// gap or overlap, and are as long as the shape says. Data is mapped, not read.
-// What would break it: another process shortening the file while it is mapped.
+// Named tensors in files, as the safetensors format has them: an 8-byte header
+// length, a JSON header, bytes. Invariant: a File that opened has a header
+// whose every entry agrees with its dtype, its shape and the file: ranges lie
+// inside the file, follow each other without gap or overlap, and are as long as
+// the shape says. Data is mapped, not read. What would break it: another
+// process shortening the file while it is mapped.
 
 #ifndef HEDDLE_RUNTIME_SAFETENSORS_SAFETENSORS_H_
 #define HEDDLE_RUNTIME_SAFETENSORS_SAFETENSORS_H_
@@ -39,7 +41,8 @@ struct Header {
 };
 
 // Checks and reads a whole file's bytes. `name` begins every error.
-absl::StatusOr<Header> Parse(const uint8_t* data, size_t size, const std::string& name);
+absl::StatusOr<Header> Parse(const uint8_t* data, size_t size,
+                             const std::string& name);
 
 // A mapped file.
 class File {
@@ -47,7 +50,9 @@ class File {
   static absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path);
   ~File();
   const TensorMap& tensors() const { return header_.tensors; }
-  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  const std::map<std::string, std::string>& metadata() const {
+    return header_.metadata;
+  }
 
  private:
   File() = default;
@@ -56,7 +61,8 @@ class File {
   Header header_;
 };
 
-// A model's weights: model.safetensors, or the shards that model.safetensors.index.json names.
+// A model's weights: model.safetensors, or the shards that
+// model.safetensors.index.json names.
 class Weights {
  public:
   static absl::StatusOr<Weights> Open(const std::string& directory);
@@ -69,11 +75,15 @@ class Weights {
   TensorMap tensors_;
 };
 
-// Writes tensors in the map's order and returns when the bytes are on the disk. The file is complete or, after an error, removed.
-[[nodiscard]] absl::Status Write(const std::string& path, const TensorMap& tensors, const std::map<std::string, std::string>& metadata);
+// Writes tensors in the map's order and returns when the bytes are on the disk.
+// The file is complete or, after an error, removed.
+[[nodiscard]] absl::Status Write(
+    const std::string& path, const TensorMap& tensors,
+    const std::map<std::string, std::string>& metadata);
 
 // Writes any bytes the same way.
-[[nodiscard]] absl::Status WriteBytes(const std::string& path, const std::string& bytes);
+[[nodiscard]] absl::Status WriteBytes(const std::string& path,
+                                      const std::string& bytes);
 
 // fsync of a directory, so that names in it survive a crash.
 [[nodiscard]] absl::Status SyncDirectory(const std::string& path);

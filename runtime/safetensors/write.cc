@@ -1,4 +1,5 @@
-// The writer. A short write (no space left) is an error that names the file, and leaves none.
+// The writer. A short write (no space left) is an error that names the file,
+// and leaves none.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -17,9 +18,13 @@ namespace {
 
 class Output {
  public:
-  explicit Output(const std::string& path) : path_(path), fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  explicit Output(const std::string& path)
+      : path_(path),
+        fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                 0644)) {
     if (fd_ < 0) Fail("cannot create");
-    // Only a file of ours may be removed again; a device or a pipe belongs to somebody else.
+    // Only a file of ours may be removed again; a device or a pipe belongs to
+    // somebody else.
     struct stat info;
     regular_ = fstat(fd_, &info) == 0 && S_ISREG(info.st_mode);
   }
@@ -49,8 +54,12 @@ class Output {
 
  private:
   void Fail(const char* what) {
-    const std::string message = absl::StrCat(path_, ": ", what, ": ", std::strerror(errno));
-    status_ = errno == ENOSPC || errno == EDQUOT ? absl::ResourceExhaustedError(absl::StrCat(message, "; free some space or write elsewhere")) : absl::InvalidArgumentError(message);
+    const std::string message =
+        absl::StrCat(path_, ": ", what, ": ", std::strerror(errno));
+    status_ = errno == ENOSPC || errno == EDQUOT
+                  ? absl::ResourceExhaustedError(absl::StrCat(
+                        message, "; free some space or write elsewhere"))
+                  : absl::InvalidArgumentError(message);
   }
   std::string path_;
   int fd_;
@@ -60,23 +69,28 @@ class Output {
 
 }  // namespace
 
-absl::Status Write(const std::string& path, const TensorMap& tensors, const std::map<std::string, std::string>& metadata) {
+absl::Status Write(const std::string& path, const TensorMap& tensors,
+                   const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header;
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t at = 0;
   for (const auto& [name, tensor] : tensors) {
-    header[name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {at, at + tensor.bytes}}};
+    header[name] = {{"dtype", tensor.dtype},
+                    {"shape", tensor.shape},
+                    {"data_offsets", {at, at + tensor.bytes}}};
     at += tensor.bytes;
   }
   std::string text = header.is_null() ? "{}" : header.dump();
   // Readers map the data: it begins at a multiple of 8.
   text.resize((text.size() + 7) / 8 * 8, ' ');
   uint8_t length[8];
-  for (int i = 0; i < 8; ++i) length[i] = static_cast<uint8_t>(text.size() >> (8 * i));
+  for (int i = 0; i < 8; ++i)
+    length[i] = static_cast<uint8_t>(text.size() >> (8 * i));
   Output output(path);
   output.Append(length, sizeof(length));
   output.Append(text.data(), text.size());
-  for (const auto& [name, tensor] : tensors) output.Append(tensor.data, tensor.bytes);
+  for (const auto& [name, tensor] : tensors)
+    output.Append(tensor.data, tensor.bytes);
   return output.Finish();
 }
 
@@ -88,11 +102,15 @@ absl::Status WriteBytes(const std::string& path, const std::string& bytes) {
 
 absl::Status SyncDirectory(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return absl::InvalidArgumentError(absl::StrCat(path, ": cannot open: ", std::strerror(errno)));
+  if (fd < 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": cannot open: ", std::strerror(errno)));
   const bool synced = fsync(fd) == 0;
   const int error = errno;
   close(fd);
-  return synced ? absl::OkStatus() : absl::InternalError(absl::StrCat(path, ": cannot sync: ", std::strerror(error)));
+  return synced ? absl::OkStatus()
+                : absl::InternalError(absl::StrCat(
+                      path, ": cannot sync: ", std::strerror(error)));
 }
 
 }  // namespace heddle::safetensors

@@ -1,4 +1,5 @@
-// Plan arguments -> the boxed arguments of an ATen operator, checked against its schema.
+// Plan arguments -> the boxed arguments of an ATen operator, checked against
+// its schema.
 
 #ifndef HEDDLE_RUNTIME_TORCH_ATEN_ARGS_H_
 #define HEDDLE_RUNTIME_TORCH_ATEN_ARGS_H_
@@ -29,7 +30,9 @@ struct BoxedArgs {
 };
 
 // InvalidArgument names the argument whose kind the schema does not take.
-absl::StatusOr<BoxedArgs> BoxArgs(const c10::FunctionSchema& schema, const plan::Step& step, TensorTable& tensors, c10::Device device);
+absl::StatusOr<BoxedArgs> BoxArgs(const c10::FunctionSchema& schema,
+                                  const plan::Step& step, TensorTable& tensors,
+                                  c10::Device device);
 
 }  // namespace heddle::torch_runtime
 

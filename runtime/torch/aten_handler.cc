@@ -1,4 +1,5 @@
-// ATen steps: the operator, called boxed, with its results born where the plan wants them.
+// ATen steps: the operator, called boxed, with its results born where the plan
+// wants them.
 
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -14,42 +15,62 @@
 namespace heddle::torch_runtime {
 namespace {
 
-// Strides mean nothing in a dimension of one element, and nothing at all in a tensor without elements.
+// Strides mean nothing in a dimension of one element, and nothing at all in a
+// tensor without elements.
 bool SameLayout(const at::Tensor& tensor, const plan::Value& value) {
   if (tensor.numel() == 0) return true;
   for (int64_t d = 0; d < tensor.dim(); ++d) {
-    if (tensor.size(d) > 1 && tensor.stride(d) != value.strides[static_cast<size_t>(d)]) return false;
+    if (tensor.size(d) > 1 &&
+        tensor.stride(d) != value.strides[static_cast<size_t>(d)])
+      return false;
   }
   return true;
 }
 
-std::string List(c10::ArrayRef<int64_t> ints) { return absl::StrCat("[", absl::StrJoin(ints.begin(), ints.end(), ", "), "]"); }
+std::string List(c10::ArrayRef<int64_t> ints) {
+  return absl::StrCat("[", absl::StrJoin(ints.begin(), ints.end(), ", "), "]");
+}
 
 class AtenStep final : public exec::PreparedStep {
  public:
-  AtenStep(std::shared_ptr<Shared> shared, c10::OperatorHandle op, BoxedArgs args, const plan::Plan& plan, const plan::Step& step, TensorTable& tensors, bool seed_random)
-      : shared_(std::move(shared)), op_(std::move(op)), args_(std::move(args)), plan_(plan), step_(step), seed_random_(seed_random && step.rng_id >= 0) {
-    for (int32_t value : step.results) results_.push_back(value < 0 ? at::Tensor() : tensors.at(static_cast<uint32_t>(value)));
+  AtenStep(std::shared_ptr<Shared> shared, c10::OperatorHandle op,
+           BoxedArgs args, const plan::Plan& plan, const plan::Step& step,
+           TensorTable& tensors, bool seed_random)
+      : shared_(std::move(shared)),
+        op_(std::move(op)),
+        args_(std::move(args)),
+        plan_(plan),
+        step_(step),
+        seed_random_(seed_random && step.rng_id >= 0) {
+    for (int32_t value : step.results)
+      results_.push_back(value < 0 ? at::Tensor()
+                                   : tensors.at(static_cast<uint32_t>(value)));
   }
 
-  absl::Status Execute(const exec::RunContext& context, device::Stream* stream) override {
+  absl::Status Execute(const exec::RunContext& context,
+                       device::Stream* stream) override {
     stack_.clear();
     stack_.insert(stack_.end(), args_.stack.begin(), args_.stack.end());
     for (const RuntimeArg& arg : args_.runtime) {
       absl::StatusOr<double> value = exec::RuntimeScalar(context, arg.scalar);
       if (!value.ok()) return value.status();
-      stack_[arg.index] = arg.integer ? c10::IValue(static_cast<int64_t>(*value)) : c10::IValue(*value);
+      stack_[arg.index] = arg.integer
+                              ? c10::IValue(static_cast<int64_t>(*value))
+                              : c10::IValue(*value);
     }
     return RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
-      // Results must be gone before the scope ends: what they hold belongs to it.
+      // Results must be gone before the scope ends: what they hold belongs to
+      // it.
       struct Clear {
         std::vector<c10::IValue>& stack;
         ~Clear() { stack.clear(); }
       } clear{stack_};
       if (seed_random_) {
-        at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
+        at::Generator generator =
+            at::globalContext().defaultGenerator(shared_->device);
         std::lock_guard<std::mutex> lock(generator.mutex());
-        generator.set_current_seed(RandomSeed(context.seed, context.step, context.micro, step_.rng_id));
+        generator.set_current_seed(RandomSeed(context.seed, context.step,
+                                              context.micro, step_.rng_id));
       }
       op_.callBoxed(stack_);
       std::vector<at::Tensor> outputs;
@@ -64,18 +85,24 @@ class AtenStep final : public exec::PreparedStep {
       if (value.isTensor()) {
         outputs->push_back(value.toTensor());
       } else if (value.isTensorList()) {
-        for (const at::Tensor& tensor : value.toTensorVector()) outputs->push_back(tensor);
+        for (const at::Tensor& tensor : value.toTensorVector())
+          outputs->push_back(tensor);
       } else if (value.isNone()) {
         outputs->emplace_back();
       } else {
-        return absl::UnimplementedError(absl::StrCat("the operator returned a ", value.tagKind(), "; only tensors can be results of a step"));
+        return absl::UnimplementedError(
+            absl::StrCat("the operator returned a ", value.tagKind(),
+                         "; only tensors can be results of a step"));
       }
     }
     if (outputs->size() == results_.size()) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat("the operator returned ", outputs->size(), " tensors and the plan has ", results_.size(), " results"));
+    return absl::InternalError(absl::StrCat(
+        "the operator returned ", outputs->size(), " tensors and the plan has ",
+        results_.size(), " results"));
   }
 
-  // First run: check what came back against the plan, learn which allocation it is, and put the bytes where the plan wants them.
+  // First run: check what came back against the plan, learn which allocation it
+  // is, and put the bytes where the plan wants them.
   absl::Status Learn(const std::vector<at::Tensor>& outputs, Scope& scope) {
     std::vector<int> placed;
     std::vector<size_t> pending;
@@ -83,36 +110,63 @@ class AtenStep final : public exec::PreparedStep {
       const at::Tensor& planned = results_[r];
       if (!planned.defined()) continue;
       const at::Tensor& output = outputs[r];
-      const plan::Value& value = plan_.values[static_cast<size_t>(step_.results[r])];
-      if (!output.defined()) return absl::InternalError(absl::StrCat("result ", r, " is undefined and the plan has a value for it"));
-      if (output.scalar_type() != planned.scalar_type() || output.sizes() != planned.sizes())
-        return absl::InternalError(absl::StrCat("result ", r, " is ", c10::toString(output.scalar_type()), List(output.sizes()), " and the plan says ",
-                                                c10::toString(planned.scalar_type()), List(planned.sizes())));
+      const plan::Value& value =
+          plan_.values[static_cast<size_t>(step_.results[r])];
+      if (!output.defined())
+        return absl::InternalError(absl::StrCat(
+            "result ", r, " is undefined and the plan has a value for it"));
+      if (output.scalar_type() != planned.scalar_type() ||
+          output.sizes() != planned.sizes())
+        return absl::InternalError(absl::StrCat(
+            "result ", r, " is ", c10::toString(output.scalar_type()),
+            List(output.sizes()), " and the plan says ",
+            c10::toString(planned.scalar_type()), List(planned.sizes())));
       if (!SameLayout(output, value))
-        return absl::InternalError(absl::StrCat("result ", r, " has strides ", List(output.strides()), " and the plan says ", List(value.strides), "; capture on this kind of CPU again"));
-      if (output.numel() == 0 || output.data_ptr() == planned.data_ptr()) continue;
+        return absl::InternalError(
+            absl::StrCat("result ", r, " has strides ", List(output.strides()),
+                         " and the plan says ", List(value.strides),
+                         "; capture on this kind of CPU again"));
+      if (output.numel() == 0 || output.data_ptr() == planned.data_ptr())
+        continue;
       const char* base = static_cast<const char*>(output.storage().data());
       const int index = scope.Find(base);
       if (index < 0)
-        return absl::UnimplementedError(absl::StrCat("result ", r, " is a view of memory that the step did not allocate and the plan has another place for it; the plan needs a Copy step here"));
-      char* address = static_cast<char*>(planned.data_ptr()) - (static_cast<const char*>(output.data_ptr()) - base);
+        return absl::UnimplementedError(absl::StrCat(
+            "result ", r,
+            " is a view of memory that the step did not allocate and the plan "
+            "has another place for it; the plan needs a Copy step here"));
+      char* address = static_cast<char*>(planned.data_ptr()) -
+                      (static_cast<const char*>(output.data_ptr()) - base);
       const Recorded& allocation = scope.recorded()[static_cast<size_t>(index)];
       const plan::Buffer& buffer = plan_.buffers[value.buffer];
-      const char* buffer_base = static_cast<const char*>(planned.storage().data());
-      if (address < buffer_base || address + allocation.size > buffer_base + buffer.bytes)
-        return absl::InternalError(absl::StrCat("result ", r, " comes in an allocation of ", allocation.size, " bytes and the plan has buffer ", value.buffer, " of ", buffer.bytes, " bytes for it"));
+      const char* buffer_base =
+          static_cast<const char*>(planned.storage().data());
+      if (address < buffer_base ||
+          address + allocation.size > buffer_base + buffer.bytes)
+        return absl::InternalError(
+            absl::StrCat("result ", r, " comes in an allocation of ",
+                         allocation.size, " bytes and the plan has buffer ",
+                         value.buffer, " of ", buffer.bytes, " bytes for it"));
       Placement placement{allocation.size, 0, address};
-      for (int i = 0; i < index; ++i) placement.ordinal += scope.recorded()[static_cast<size_t>(i)].size == allocation.size;
+      for (int i = 0; i < index; ++i)
+        placement.ordinal +=
+            scope.recorded()[static_cast<size_t>(i)].size == allocation.size;
       for (const Placement& other : learned_.placements) {
-        if (other.size == placement.size && other.ordinal == placement.ordinal && other.address != placement.address)
-          return absl::UnimplementedError(absl::StrCat("result ", r, " shares an allocation with another result and the plan has them apart"));
+        if (other.size == placement.size &&
+            other.ordinal == placement.ordinal &&
+            other.address != placement.address)
+          return absl::UnimplementedError(
+              absl::StrCat("result ", r,
+                           " shares an allocation with another result and the "
+                           "plan has them apart"));
       }
       learned_.placements.push_back(placement);
       placed.push_back(index);
       pending.push_back(r);
     }
     learned_.workspace_bytes = scope.PeakWithout(placed);
-    // Only now: a planned place may be the place of an argument that another result still views.
+    // Only now: a planned place may be the place of an argument that another
+    // result still views.
     for (size_t r : pending) {
       results_[r].copy_(outputs[r]);
       shared_->counters.warmup_copied_bytes += outputs[r].nbytes();
@@ -125,10 +179,16 @@ class AtenStep final : public exec::PreparedStep {
       const at::Tensor& planned = results_[r];
       if (!planned.defined() || planned.numel() == 0) continue;
       const at::Tensor& output = outputs[r];
-      const plan::Value& value = plan_.values[static_cast<size_t>(step_.results[r])];
-      if (output.defined() && output.data_ptr() == planned.data_ptr() && output.sizes() == planned.sizes() && SameLayout(output, value)) continue;
+      const plan::Value& value =
+          plan_.values[static_cast<size_t>(step_.results[r])];
+      if (output.defined() && output.data_ptr() == planned.data_ptr() &&
+          output.sizes() == planned.sizes() && SameLayout(output, value))
+        continue;
       shared_->counters.unplanned_copies += 1;
-      return absl::InternalError(absl::StrCat("result ", r, " was not born at its planned address; the operator allocates differently from its first run"));
+      return absl::InternalError(
+          absl::StrCat("result ", r,
+                       " was not born at its planned address; the operator "
+                       "allocates differently from its first run"));
     }
     return absl::OkStatus();
   }
@@ -146,29 +206,44 @@ class AtenStep final : public exec::PreparedStep {
 
 class AtenHandler final : public exec::StepHandler {
  public:
-  AtenHandler(std::shared_ptr<Shared> shared, bool seed_random) : shared_(std::move(shared)), seed_random_(seed_random) {}
+  AtenHandler(std::shared_ptr<Shared> shared, bool seed_random)
+      : shared_(std::move(shared)), seed_random_(seed_random) {}
 
-  absl::StatusOr<std::unique_ptr<exec::PreparedStep>> Prepare(const plan::Plan& plan, const plan::Section&, const plan::Step& step, const exec::Memory& memory) override {
+  absl::StatusOr<std::unique_ptr<exec::PreparedStep>> Prepare(
+      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
+      const exec::Memory& memory) override {
     const size_t colons = step.name.find("::");
-    const size_t dot = step.name.find('.', colons == std::string::npos ? 0 : colons);
-    c10::OperatorName name(step.name.substr(0, dot), dot == std::string::npos ? "" : step.name.substr(dot + 1));
+    const size_t dot =
+        step.name.find('.', colons == std::string::npos ? 0 : colons);
+    c10::OperatorName name(
+        step.name.substr(0, dot),
+        dot == std::string::npos ? "" : step.name.substr(dot + 1));
     // The overload without a name is written "default" in Python.
     if (name.overload_name == "default") name.overload_name = "";
-    std::optional<c10::OperatorHandle> op = c10::Dispatcher::singleton().findSchema(name);
-    if (!op.has_value()) return absl::NotFoundError(absl::StrCat("this torch has no operator ", step.name, "; load the library that defines it, or compile with this torch"));
+    std::optional<c10::OperatorHandle> op =
+        c10::Dispatcher::singleton().findSchema(name);
+    if (!op.has_value())
+      return absl::NotFoundError(absl::StrCat(
+          "this torch has no operator ", step.name,
+          "; load the library that defines it, or compile with this torch"));
     TensorTable& tensors = shared_->tensors(plan, memory);
-    absl::StatusOr<BoxedArgs> args = BoxArgs(op->schema(), step, tensors, shared_->device);
+    absl::StatusOr<BoxedArgs> args =
+        BoxArgs(op->schema(), step, tensors, shared_->device);
     if (!args.ok()) return args.status();
-    return std::unique_ptr<exec::PreparedStep>(new AtenStep(shared_, *op, *std::move(args), plan, step, tensors, seed_random_));
+    return std::unique_ptr<exec::PreparedStep>(new AtenStep(
+        shared_, *op, *std::move(args), plan, step, tensors, seed_random_));
   }
 
-  // A training plan's random steps borrow the default generator; the user's own sequence of random numbers must not notice.
-  absl::Status BeginRun(const plan::Section& section, const exec::RunContext&) override {
+  // A training plan's random steps borrow the default generator; the user's own
+  // sequence of random numbers must not notice.
+  absl::Status BeginRun(const plan::Section& section,
+                        const exec::RunContext&) override {
     saved_.reset();
     if (!seed_random_) return absl::OkStatus();
     for (const plan::Step& step : section.steps) {
       if (step.rng_id < 0) continue;
-      at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
+      at::Generator generator =
+          at::globalContext().defaultGenerator(shared_->device);
       std::lock_guard<std::mutex> lock(generator.mutex());
       saved_ = generator.clone();
       break;
@@ -177,7 +252,8 @@ class AtenHandler final : public exec::StepHandler {
   }
   void EndRun(const plan::Section&) override {
     if (!saved_.has_value()) return;
-    at::Generator generator = at::globalContext().defaultGenerator(shared_->device);
+    at::Generator generator =
+        at::globalContext().defaultGenerator(shared_->device);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(saved_->get_state());
     saved_.reset();
@@ -191,6 +267,9 @@ class AtenHandler final : public exec::StepHandler {
 
 }  // namespace
 
-std::shared_ptr<exec::StepHandler> CreateAtenHandler(std::shared_ptr<Shared> shared, bool seed_random) { return std::make_shared<AtenHandler>(std::move(shared), seed_random); }
+std::shared_ptr<exec::StepHandler> CreateAtenHandler(
+    std::shared_ptr<Shared> shared, bool seed_random) {
+  return std::make_shared<AtenHandler>(std::move(shared), seed_random);
+}
 
 }  // namespace heddle::torch_runtime

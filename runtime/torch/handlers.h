@@ -1,8 +1,13 @@
-// The step handlers that need LibTorch: ATen operators, copies with conversion, and the kernels whose CPU arithmetic must be ATen's.
-// Invariant: a step reads and writes only its planned values; after its first run every result is born at its planned address (counted otherwise).
+// The step handlers that need LibTorch: ATen operators, copies with conversion,
+// and the kernels whose CPU arithmetic must be ATen's. Invariant: a step reads
+// and writes only its planned values; after its first run every result is born
+// at its planned address (counted otherwise).
 
 #ifndef HEDDLE_RUNTIME_TORCH_HANDLERS_H_
 #define HEDDLE_RUNTIME_TORCH_HANDLERS_H_
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/ivalue.h>
 
 #include <functional>
 #include <memory>
@@ -11,16 +16,14 @@
 #include <string>
 #include <vector>
 
-#include <ATen/core/Generator.h>
-#include <ATen/core/ivalue.h>
-
 #include "runtime/exec/handler.h"
 #include "runtime/torch/planned_allocator.h"
 #include "runtime/torch/tensors.h"
 
 namespace heddle::torch_runtime {
 
-// What all LibTorch handlers of one executable share. Made before the executable, bound to its memory by the first Prepare.
+// What all LibTorch handlers of one executable share. Made before the
+// executable, bound to its memory by the first Prepare.
 class Shared {
  public:
   Shared(c10::Device device, Source& source) : device(device), source(source) {}
@@ -39,14 +42,21 @@ class Shared {
   std::map<const device::Stream*, std::unique_ptr<Workspace>> workspaces_;
 };
 
-// Runs `body` below autograd and autocast with every allocation accounted for: the first time under the recorder (`finish` then learns placements from the scope),
-// later with planned addresses. Exceptions become a Status.
-absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* stream, const std::function<absl::Status(Scope& scope, bool first)>& body);
+// Runs `body` below autograd and autocast with every allocation accounted for:
+// the first time under the recorder (`finish` then learns placements from the
+// scope), later with planned addresses. Exceptions become a Status.
+absl::Status RunScoped(
+    Shared& shared, Learned& learned, const device::Stream* stream,
+    const std::function<absl::Status(Scope& scope, bool first)>& body);
 
-// The three handlers. `seed_random` true (training plans): every random step draws from its own generator state.
-std::shared_ptr<exec::StepHandler> CreateAtenHandler(std::shared_ptr<Shared> shared, bool seed_random);
-std::shared_ptr<exec::StepHandler> CreateCopyHandler(std::shared_ptr<Shared> shared);
-std::shared_ptr<exec::StepHandler> CreateKernelHandler(std::shared_ptr<Shared> shared);
+// The three handlers. `seed_random` true (training plans): every random step
+// draws from its own generator state.
+std::shared_ptr<exec::StepHandler> CreateAtenHandler(
+    std::shared_ptr<Shared> shared, bool seed_random);
+std::shared_ptr<exec::StepHandler> CreateCopyHandler(
+    std::shared_ptr<Shared> shared);
+std::shared_ptr<exec::StepHandler> CreateKernelHandler(
+    std::shared_ptr<Shared> shared);
 
 // The seed of one random step: a mix of (user seed, step, micro-batch, rng_id).
 uint64_t RandomSeed(uint64_t seed, int64_t step, int64_t micro, int32_t rng_id);

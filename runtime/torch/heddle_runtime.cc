@@ -1,4 +1,5 @@
-// The Python surface of the runtime, without libtorch_python: a class registered with LibTorch's dispatcher.
+// The Python surface of the runtime, without libtorch_python: a class
+// registered with LibTorch's dispatcher.
 //   torch.ops.load_library("libheddle_runtime.so")
 //   executable = torch.ops.heddle.load_plan(plan_bytes_as_uint8_tensor, seed)
 // A Status becomes a RuntimeError with its message.
@@ -15,7 +16,9 @@
 namespace heddle::torch_runtime {
 namespace {
 
-[[noreturn]] void Raise(const absl::Status& status) { throw std::runtime_error(std::string(status.message())); }
+[[noreturn]] void Raise(const absl::Status& status) {
+  throw std::runtime_error(std::string(status.message()));
+}
 
 TensorMap FromDict(const c10::Dict<std::string, at::Tensor>& dict) {
   TensorMap map;
@@ -25,33 +28,51 @@ TensorMap FromDict(const c10::Dict<std::string, at::Tensor>& dict) {
 
 class Executable : public torch::CustomClassHolder {
  public:
-  explicit Executable(std::unique_ptr<Session> session) : session_(std::move(session)) {}
+  explicit Executable(std::unique_ptr<Session> session)
+      : session_(std::move(session)) {}
 
   std::string StateNames() { return session_->StateNames(); }
   void SetState(std::string kind, std::string name, at::Tensor tensor) {
-    if (absl::Status status = session_->SetState(kind, name, tensor); !status.ok()) Raise(status);
+    if (absl::Status status = session_->SetState(kind, name, tensor);
+        !status.ok())
+      Raise(status);
   }
   at::Tensor GetState(std::string kind, std::string name) {
     absl::StatusOr<at::Tensor> tensor = session_->GetState(kind, name);
     if (!tensor.ok()) Raise(tensor.status());
     return *tensor;
   }
-  void SetScalar(std::string name, double value) { session_->SetScalar(name, value); }
-  c10::Dict<std::string, at::Tensor> Run(std::string section, c10::Dict<std::string, at::Tensor> inputs) {
-    absl::StatusOr<TensorMap> results = session_->Run(section, FromDict(inputs));
+  void SetScalar(std::string name, double value) {
+    session_->SetScalar(name, value);
+  }
+  c10::Dict<std::string, at::Tensor> Run(
+      std::string section, c10::Dict<std::string, at::Tensor> inputs) {
+    absl::StatusOr<TensorMap> results =
+        session_->Run(section, FromDict(inputs));
     if (!results.ok()) Raise(results.status());
     c10::Dict<std::string, at::Tensor> dict;
     for (const auto& [name, tensor] : *results) dict.insert(name, tensor);
     return dict;
   }
-  std::vector<std::tuple<int64_t, std::string, std::vector<std::optional<at::Tensor>>>> RunTraced(std::string section, c10::Dict<std::string, at::Tensor> inputs) {
-    absl::StatusOr<std::vector<TracedStep>> trace = session_->RunTraced(section, FromDict(inputs));
+  std::vector<
+      std::tuple<int64_t, std::string, std::vector<std::optional<at::Tensor>>>>
+  RunTraced(std::string section, c10::Dict<std::string, at::Tensor> inputs) {
+    absl::StatusOr<std::vector<TracedStep>> trace =
+        session_->RunTraced(section, FromDict(inputs));
     if (!trace.ok()) Raise(trace.status());
-    std::vector<std::tuple<int64_t, std::string, std::vector<std::optional<at::Tensor>>>> steps;
+    std::vector<std::tuple<int64_t, std::string,
+                           std::vector<std::optional<at::Tensor>>>>
+        steps;
     for (const TracedStep& step : *trace) {
       std::vector<std::optional<at::Tensor>> results;
-      for (const at::Tensor& tensor : step.results) results.push_back(tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt);
-      steps.emplace_back(step.index, step.location.empty() ? step.name : step.name + " at " + step.location, std::move(results));
+      for (const at::Tensor& tensor : step.results)
+        results.push_back(tensor.defined() ? std::optional<at::Tensor>(tensor)
+                                           : std::nullopt);
+      steps.emplace_back(step.index,
+                         step.location.empty()
+                             ? step.name
+                             : step.name + " at " + step.location,
+                         std::move(results));
     }
     return steps;
   }
@@ -63,11 +84,16 @@ class Executable : public torch::CustomClassHolder {
 };
 
 c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
-  if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 || !bytes.is_contiguous() || !bytes.is_cpu())
-    throw std::runtime_error("load_plan: the plan's bytes must be a contiguous one-dimensional uint8 tensor on the CPU");
-  absl::StatusOr<plan::Plan> plan = plan::ParsePlan(bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel()));
+  if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 ||
+      !bytes.is_contiguous() || !bytes.is_cpu())
+    throw std::runtime_error(
+        "load_plan: the plan's bytes must be a contiguous one-dimensional "
+        "uint8 tensor on the CPU");
+  absl::StatusOr<plan::Plan> plan = plan::ParsePlan(
+      bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel()));
   if (!plan.ok()) Raise(plan.status());
-  absl::StatusOr<std::unique_ptr<Session>> session = Session::Load(*std::move(plan), static_cast<uint64_t>(seed));
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Load(*std::move(plan), static_cast<uint64_t>(seed));
   if (!session.ok()) Raise(session.status());
   return c10::make_intrusive<Executable>(*std::move(session));
 }
@@ -85,7 +111,10 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("run_traced", &Executable::RunTraced)
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);
-  m.def("load_plan(Tensor bytes, int seed) -> __torch__.torch.classes.heddle.Executable", &LoadPlan);
+  m.def(
+      "load_plan(Tensor bytes, int seed) -> "
+      "__torch__.torch.classes.heddle.Executable",
+      &LoadPlan);
 }
 
 }  // namespace heddle::torch_runtime

@@ -1,4 +1,6 @@
-// The wrapper around libtorch's CPU allocator. Frees may come from any thread and after the step, so a block is recognised by its address, not by its scope.
+// The wrapper around libtorch's CPU allocator. Frees may come from any thread
+// and after the step, so a block is recognised by its address, not by its
+// scope.
 
 #include "runtime/torch/planned_allocator.h"
 
@@ -17,12 +19,22 @@ namespace {
 
 constexpr size_t kBlockAlignment = 64;
 
-size_t AlignUp(size_t bytes) { return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment; }
+size_t AlignUp(size_t bytes) {
+  return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
+}
 
 thread_local Scope* current_scope = nullptr;
-std::atomic<int> open_scopes{0};
-// Allocations by ATen's own worker threads, which have no scope; read as a difference around a step.
-std::atomic<uint64_t> worker_allocations{0};
+// The scopes of all threads, for allocations by ATen's worker threads, which
+// have none of their own.
+std::atomic<int> open_scope_count{0};
+std::mutex& ScopesMutex() {
+  static std::mutex& mutex = *new std::mutex();
+  return mutex;
+}
+std::vector<Scope*>& OpenScopes() {
+  static std::vector<Scope*>& scopes = *new std::vector<Scope*>();
+  return scopes;
+}
 
 std::mutex& WorkspacesMutex() {
   static std::mutex& mutex = *new std::mutex();
@@ -39,18 +51,25 @@ class PlannedAllocator final : public c10::Allocator, public Source {
 
   c10::DataPtr allocate(size_t bytes) override {
     Scope* scope = Scope::Current(*this);
-    if (scope == nullptr || bytes == 0) {
-      if (scope == nullptr && open_scopes.load(std::memory_order_relaxed) > 0 && at::in_parallel_region()) worker_allocations.fetch_add(1, std::memory_order_relaxed);
-      return inner_->allocate(bytes);
+    if (scope == nullptr && bytes > 0 &&
+        open_scope_count.load(std::memory_order_relaxed) > 0 &&
+        at::in_parallel_region()) {
+      void* address = Scope::AllocateOnWorker(*this, bytes);
+      if (address != nullptr)
+        return {address, address, &Delete, c10::Device(c10::DeviceType::CPU)};
     }
+    if (scope == nullptr || bytes == 0) return inner_->allocate(bytes);
     bool planned = false;
     void* address = scope->Allocate(bytes, &planned);
     if (address == nullptr) return inner_->allocate(bytes);
     // A planned address belongs to an arena: giving it back means nothing.
-    return {address, address, planned ? &c10::NoDelete : &Delete, c10::Device(c10::DeviceType::CPU)};
+    return {address, address, planned ? &c10::NoDelete : &Delete,
+            c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &Delete; }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
 
   static PlannedAllocator* instance;
   static void Delete(void* address) {
@@ -83,7 +102,8 @@ Workspace::~Workspace() {
   auto& all = Workspaces();
   all.erase(std::remove(all.begin(), all.end(), this), all.end());
   std::lock_guard<std::mutex> lock(mutex_);
-  // A block that outlived its step is somebody's tensor: its memory must stay valid, so the region is given up instead of given back.
+  // A block that outlived its step is somebody's tensor: its memory must stay
+  // valid, so the region is given up instead of given back.
   if (base_ != nullptr && used_.empty()) source_.GiveBack(base_);
 }
 
@@ -97,7 +117,8 @@ absl::Status Workspace::Reserve(size_t bytes) {
   try {
     address = source_.Take(wanted);
   } catch (const std::exception&) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", wanted, " bytes for the workspace"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot reserve ", wanted, " bytes for the workspace"));
   }
   if (base_ != nullptr) source_.GiveBack(base_);
   if (base_ == nullptr) Workspaces().push_back(this);
@@ -151,30 +172,47 @@ size_t Workspace::live_blocks() {
   return used_.size();
 }
 
-Scope::Scope(Source& source, Counters* counters) : source_(source), recording_(true), counters_(counters), outer_(current_scope) {
-  open_scopes.fetch_add(1, std::memory_order_relaxed);
-  current_scope = this;
+Scope::Scope(Source& source, Counters* counters)
+    : source_(source),
+      recording_(true),
+      counters_(counters),
+      outer_(current_scope) {
+  Open();
 }
 
-Scope::Scope(Source& source, const Learned& learned, Workspace* workspace, Counters* counters)
-    : source_(source), recording_(false), learned_(&learned), workspace_(workspace), counters_(counters), outer_(current_scope) {
-  open_scopes.fetch_add(1, std::memory_order_relaxed);
-  worker_allocations.store(0, std::memory_order_relaxed);
-  current_scope = this;
+Scope::Scope(Source& source, const Learned& learned, Workspace* workspace,
+             Counters* counters)
+    : source_(source),
+      recording_(false),
+      learned_(&learned),
+      workspace_(workspace),
+      counters_(counters),
+      outer_(current_scope) {
+  Open();
 }
 
 Scope::~Scope() {
   current_scope = outer_;
-  open_scopes.fetch_sub(1, std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> lock(ScopesMutex());
+    auto& open = OpenScopes();
+    open.erase(std::remove(open.begin(), open.end(), this), open.end());
+    open_scope_count.fetch_sub(1, std::memory_order_relaxed);
+  }
   if (recording_) return;
-  counters_->outside_workspace += worker_allocations.exchange(0, std::memory_order_relaxed);
   counters_->escaped += workspace_->live_blocks();
   uint64_t before = counters_->workspace_high_water.load();
-  while (before < workspace_->high_water() && !counters_->workspace_high_water.compare_exchange_weak(before, workspace_->high_water())) {
+  while (before < workspace_->high_water() &&
+         !counters_->workspace_high_water.compare_exchange_weak(
+             before, workspace_->high_water())) {
   }
 }
 
-Scope* Scope::Current(const Source& source) { return current_scope != nullptr && &current_scope->source_ == &source ? current_scope : nullptr; }
+Scope* Scope::Current(const Source& source) {
+  return current_scope != nullptr && &current_scope->source_ == &source
+             ? current_scope
+             : nullptr;
+}
 
 void* Scope::Allocate(size_t bytes, bool* planned) {
   if (recording_) {
@@ -193,6 +231,31 @@ void* Scope::Allocate(size_t bytes, bool* planned) {
   void* address = workspace_->Allocate(bytes);
   if (address == nullptr) counters_->outside_workspace += 1;
   return address;
+}
+
+void Scope::Open() {
+  std::lock_guard<std::mutex> lock(ScopesMutex());
+  OpenScopes().push_back(this);
+  open_scope_count.fetch_add(1, std::memory_order_relaxed);
+  current_scope = this;
+}
+
+void* Scope::AllocateOnWorker(Source& source, size_t bytes) {
+  // A worker does not know which of several streams' steps it works for; any
+  // open scope's workspace is as good, since blocks go back one by one.
+  std::lock_guard<std::mutex> lock(ScopesMutex());
+  for (auto it = OpenScopes().rbegin(); it != OpenScopes().rend(); ++it) {
+    Scope& scope = **it;
+    if (&scope.source_ != &source) continue;
+    if (scope.recording_) {
+      scope.worker_bytes_ += AlignUp(bytes);
+      return source.Take(bytes);
+    }
+    void* address = scope.workspace_->Allocate(bytes);
+    if (address == nullptr) scope.counters_->outside_workspace += 1;
+    return address;
+  }
+  return nullptr;
 }
 
 void Scope::OnFree(void* address) {
@@ -215,7 +278,8 @@ size_t Scope::PeakWithout(const std::vector<int>& placed) const {
   size_t peak = 0;
   for (int event : events_) {
     const int index = std::abs(event) - 1;
-    if (std::find(placed.begin(), placed.end(), index) != placed.end()) continue;
+    if (std::find(placed.begin(), placed.end(), index) != placed.end())
+      continue;
     const size_t bytes = AlignUp(recorded_[static_cast<size_t>(index)].size);
     if (event > 0) {
       live += bytes;
@@ -224,22 +288,28 @@ size_t Scope::PeakWithout(const std::vector<int>& placed) const {
     }
     peak = std::max(peak, live);
   }
-  return peak;
+  return peak + worker_bytes_;
 }
 
 absl::Status InstallPlannedAllocator() {
   static std::mutex& mutex = *new std::mutex();
   std::lock_guard<std::mutex> lock(mutex);
-  // Priorities only grow: the highest keeps a later library from taking the place unnoticed.
+  // Priorities only grow: the highest keeps a later library from taking the
+  // place unnoticed.
   constexpr uint8_t kPriority = 255;
   if (PlannedAllocator::instance == nullptr) {
     c10::Allocator* inner = c10::GetCPUAllocator();
-    if (inner->raw_deleter() == nullptr) return absl::FailedPreconditionError("libtorch's CPU allocator was replaced by one without a raw deleter; load Heddle before whatever replaced it");
+    if (inner->raw_deleter() == nullptr)
+      return absl::FailedPreconditionError(
+          "libtorch's CPU allocator was replaced by one without a raw deleter; "
+          "load Heddle before whatever replaced it");
     PlannedAllocator::instance = new PlannedAllocator(inner);
     c10::SetCPUAllocator(PlannedAllocator::instance, kPriority);
   }
   if (c10::GetCPUAllocator() != PlannedAllocator::instance)
-    return absl::FailedPreconditionError("libtorch's CPU allocator was replaced by another library after Heddle was loaded; planned memory cannot be enforced");
+    return absl::FailedPreconditionError(
+        "libtorch's CPU allocator was replaced by another library after Heddle "
+        "was loaded; planned memory cannot be enforced");
   return absl::OkStatus();
 }
 

@@ -1,8 +1,12 @@
 // Puts what ATen allocates where the plan wants it.
-// One allocator wraps libtorch's CPU allocator, another its CUDA allocator (planned_cuda.h). Outside a Scope they forward. Inside one (thread-local, one step) it either records what the step allocates (the step's
-// first run) or hands the allocation that became a result the planned address and everything else a piece of a reserved workspace.
-// Invariant: a planned address is handed out at most once per Scope, and only for a request that fits into the planned bytes.
-// What would break it: another library replacing the CPU allocator afterwards with a higher priority; Install notices at every load.
+// One allocator wraps libtorch's CPU allocator, another its CUDA allocator
+// (planned_cuda.h). Outside a Scope they forward. Inside one (thread-local, one
+// step) it either records what the step allocates (the step's first run) or
+// hands the allocation that became a result the planned address and everything
+// else a piece of a reserved workspace. Invariant: a planned address is handed
+// out at most once per Scope, and only for a request that fits into the planned
+// bytes. What would break it: another library replacing the CPU allocator
+// afterwards with a higher priority; Install notices at every load.
 
 #ifndef HEDDLE_RUNTIME_TORCH_PLANNED_ALLOCATOR_H_
 #define HEDDLE_RUNTIME_TORCH_PLANNED_ALLOCATOR_H_
@@ -20,14 +24,16 @@
 
 namespace heddle::torch_runtime {
 
-// Where one result of a step goes: the `ordinal`-th allocation of exactly `size` bytes inside the step.
+// Where one result of a step goes: the `ordinal`-th allocation of exactly
+// `size` bytes inside the step.
 struct Placement {
   size_t size = 0;
   uint32_t ordinal = 0;
   char* address = nullptr;
 };
 
-// What a step's first run taught: how to place its results and how much workspace the rest takes.
+// What a step's first run taught: how to place its results and how much
+// workspace the rest takes.
 struct Learned {
   bool done = false;
   std::vector<Placement> placements;
@@ -36,10 +42,14 @@ struct Learned {
 
 // Counts over the executable's life. All but the warm-up ones must stay 0.
 struct Counters {
-  std::atomic<uint64_t> outside_workspace{0};   // allocator calls inside a step that neither plan nor workspace could serve
-  std::atomic<uint64_t> unplanned_copies{0};    // results that were not born at their place after the first run
-  std::atomic<uint64_t> escaped{0};             // workspace blocks still alive at the end of their step
-  std::atomic<uint64_t> warmup_steps{0};        // steps run once under the recorder
+  std::atomic<uint64_t> outside_workspace{
+      0};  // allocator calls inside a step that neither plan nor workspace
+           // could serve
+  std::atomic<uint64_t> unplanned_copies{
+      0};  // results that were not born at their place after the first run
+  std::atomic<uint64_t> escaped{
+      0};  // workspace blocks still alive at the end of their step
+  std::atomic<uint64_t> warmup_steps{0};  // steps run once under the recorder
   std::atomic<uint64_t> warmup_copied_bytes{0};
   std::atomic<uint64_t> workspace_high_water{0};
   std::atomic<uint64_t> steps{0};
@@ -81,8 +91,8 @@ class Workspace {
   char* base_ = nullptr;
   size_t capacity_ = 0;
   size_t high_water_ = 0;
-  std::map<size_t, size_t> free_;               // offset -> bytes
-  std::unordered_map<size_t, size_t> used_;     // offset -> bytes
+  std::map<size_t, size_t> free_;            // offset -> bytes
+  std::unordered_map<size_t, size_t> used_;  // offset -> bytes
 };
 
 // What one allocation of a recorded step was.
@@ -96,24 +106,32 @@ class Scope {
   // Records.
   Scope(Source& source, Counters* counters);
   // Places and takes the rest from `workspace`.
-  Scope(Source& source, const Learned& learned, Workspace* workspace, Counters* counters);
+  Scope(Source& source, const Learned& learned, Workspace* workspace,
+        Counters* counters);
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
   const std::vector<Recorded>& recorded() const { return recorded_; }
-  // The placement rule for the last allocation at `address`; index into recorded(), or -1 if the step did not allocate it.
+  // The placement rule for the last allocation at `address`; index into
+  // recorded(), or -1 if the step did not allocate it.
   int Find(const void* address) const;
-  // Peak of what was alive at once, without the allocations in `placed` (indices into recorded()).
+  // Peak of what was alive at once, without the allocations in `placed`
+  // (indices into recorded()).
   size_t PeakWithout(const std::vector<int>& placed) const;
 
   // Used by the allocator.
   void* Allocate(size_t bytes, bool* planned);
   void OnFree(void* address);
+  // The same for a worker thread of the step's own parallel loop: never a
+  // result. nullptr if no scope of `source` is open or its workspace is full.
+  static void* AllocateOnWorker(Source& source, size_t bytes);
   // This thread's scope if it is one of `source`, else nullptr.
   static Scope* Current(const Source& source);
 
  private:
+  void Open();
+
   Source& source_;
   bool recording_;
   const Learned* learned_ = nullptr;
@@ -121,15 +139,20 @@ class Scope {
   Counters* counters_;
   Scope* outer_;
   std::vector<Recorded> recorded_;
-  std::vector<int> events_;                     // index + 1 for an allocation, -(index + 1) for its end
+  std::vector<int>
+      events_;  // index + 1 for an allocation, -(index + 1) for its end
   std::unordered_map<void*, int> live_;
-  std::unordered_map<size_t, uint32_t> seen_;   // size -> allocations of that size so far
+  size_t worker_bytes_ =
+      0;  // all that workers took in a recorded step, as if alive at once
+  std::unordered_map<size_t, uint32_t>
+      seen_;  // size -> allocations of that size so far
 };
 
 // Returns a workspace's block to it; false if the address is of none.
 bool FreeInWorkspaces(void* address);
 
-// Puts the wrapper in front of libtorch's CPU allocator, once per process. FailedPrecondition if something else took the place.
+// Puts the wrapper in front of libtorch's CPU allocator, once per process.
+// FailedPrecondition if something else took the place.
 [[nodiscard]] absl::Status InstallPlannedAllocator();
 
 }  // namespace heddle::torch_runtime

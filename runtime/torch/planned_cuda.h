@@ -1,4 +1,5 @@
-// Planned memory on CUDA: a forwarding wrapper around libtorch's caching allocator, and ATen's view of the runtime's streams.
+// Planned memory on CUDA: a forwarding wrapper around libtorch's caching
+// allocator, and ATen's view of the runtime's streams.
 
 #ifndef HEDDLE_RUNTIME_TORCH_PLANNED_CUDA_H_
 #define HEDDLE_RUNTIME_TORCH_PLANNED_CUDA_H_
@@ -10,8 +11,9 @@
 
 namespace heddle::torch_runtime {
 
-// Loads libtorch's CUDA part if the process has not, and puts the wrapper in front of its allocator, once per process.
-// FailedPrecondition if there is no such part, or in a build without the CUDA toolkit.
+// Loads libtorch's CUDA part if the process has not, and puts the wrapper in
+// front of its allocator, once per process. FailedPrecondition if there is no
+// such part, or in a build without the CUDA toolkit.
 absl::StatusOr<Source*> InstallPlannedCudaAllocator();
 
 // The ATen stream for a cudaStream_t of this device.

@@ -14,8 +14,10 @@
 
 namespace heddle::torch_runtime {
 
-TensorTable& Shared::tensors(const plan::Plan& plan, const exec::Memory& memory) {
-  if (tensors_ == nullptr) tensors_ = std::make_unique<TensorTable>(plan, memory, device);
+TensorTable& Shared::tensors(const plan::Plan& plan,
+                             const exec::Memory& memory) {
+  if (tensors_ == nullptr)
+    tensors_ = std::make_unique<TensorTable>(plan, memory, device);
   return *tensors_;
 }
 
@@ -26,14 +28,20 @@ Workspace& Shared::workspace(const device::Stream* stream) {
   return *workspace;
 }
 
-absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* stream, const std::function<absl::Status(Scope& scope, bool first)>& body) {
+absl::Status RunScoped(
+    Shared& shared, Learned& learned, const device::Stream* stream,
+    const std::function<absl::Status(Scope& scope, bool first)>& body) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
-  // The casts of an autocast region were recorded as steps: an autocast that happens to be on around the run must not add its own.
+  // The casts of an autocast region were recorded as steps: an autocast that
+  // happens to be on around the run must not add its own.
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   shared.counters.steps += 1;
   try {
     std::optional<c10::StreamGuard> on_stream;
-    if (shared.device.is_cuda()) on_stream.emplace(AtenStream(const_cast<device::Stream*>(stream)->native(), shared.device.index()));
+    if (shared.device.is_cuda())
+      on_stream.emplace(
+          AtenStream(const_cast<device::Stream*>(stream)->native(),
+                     shared.device.index()));
     if (!learned.done) {
       Scope scope(shared.source, &shared.counters);
       absl::Status status = body(scope, true);
@@ -43,8 +51,12 @@ absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* s
       return absl::OkStatus();
     }
     Workspace& workspace = shared.workspace(stream);
-    // A quarter on top for what depends on data and for what first fit leaves unused.
-    if (absl::Status status = workspace.Reserve(learned.workspace_bytes + learned.workspace_bytes / 4); !status.ok()) return status;
+    // A quarter on top for what depends on data and for what first fit leaves
+    // unused.
+    if (absl::Status status = workspace.Reserve(learned.workspace_bytes +
+                                                learned.workspace_bytes / 4);
+        !status.ok())
+      return status;
     Scope scope(shared.source, learned, &workspace, &shared.counters);
     return body(scope, false);
   } catch (const c10::Error& error) {
@@ -54,10 +66,14 @@ absl::Status RunScoped(Shared& shared, Learned& learned, const device::Stream* s
   }
 }
 
-uint64_t RandomSeed(uint64_t seed, int64_t step, int64_t micro, int32_t rng_id) {
-  // splitmix64 over the four numbers: neighbouring steps get unrelated generator states.
+uint64_t RandomSeed(uint64_t seed, int64_t step, int64_t micro,
+                    int32_t rng_id) {
+  // splitmix64 over the four numbers: neighbouring steps get unrelated
+  // generator states.
   uint64_t state = seed;
-  for (uint64_t word : {static_cast<uint64_t>(step), static_cast<uint64_t>(micro), static_cast<uint64_t>(rng_id)}) {
+  for (uint64_t word :
+       {static_cast<uint64_t>(step), static_cast<uint64_t>(micro),
+        static_cast<uint64_t>(rng_id)}) {
     state += 0x9e3779b97f4a7c15ull + word;
     state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9ull;
     state = (state ^ (state >> 27)) * 0x94d049bb133111ebull;

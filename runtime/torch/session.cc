@@ -20,21 +20,30 @@
 namespace heddle::torch_runtime {
 namespace {
 
-std::string ShapeText(c10::ScalarType type, c10::ArrayRef<int64_t> sizes) { return absl::StrCat(c10::toString(type), "[", absl::StrJoin(sizes.begin(), sizes.end(), ", "), "]"); }
+std::string ShapeText(c10::ScalarType type, c10::ArrayRef<int64_t> sizes) {
+  return absl::StrCat(c10::toString(type), "[",
+                      absl::StrJoin(sizes.begin(), sizes.end(), ", "), "]");
+}
 
 // A copy with the value's own strides.
 at::Tensor CopyOut(const at::Tensor& planned) {
-  at::Tensor copy = at::empty_strided(planned.sizes(), planned.strides(), planned.options());
+  at::Tensor copy =
+      at::empty_strided(planned.sizes(), planned.strides(), planned.options());
   copy.copy_(planned);
   return copy;
 }
 
-std::string ResultKey(const plan::Binding& binding) { return binding.kind == "loss" ? "loss" : absl::StrCat(binding.kind, ":", binding.name); }
+std::string ResultKey(const plan::Binding& binding) {
+  return binding.kind == "loss" ? "loss"
+                                : absl::StrCat(binding.kind, ":", binding.name);
+}
 
-// The part of a version that decides whether operators are the same: "2.11.0+cu130" and "2.11.1" are 2.11.
+// The part of a version that decides whether operators are the same:
+// "2.11.0+cu130" and "2.11.1" are 2.11.
 std::string MajorMinor(const std::string& version) {
   const size_t first = version.find('.');
-  const size_t second = first == std::string::npos ? first : version.find('.', first + 1);
+  const size_t second =
+      first == std::string::npos ? first : version.find('.', first + 1);
   return version.substr(0, second);
 }
 
@@ -47,84 +56,109 @@ size_t EditDistance(const std::string& a, const std::string& b) {
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
       const size_t up = row[j];
-      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      row[j] = std::min(
+          {up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
       diagonal = up;
     }
   }
   return row[b.size()];
 }
 
-absl::StatusOr<uint32_t> FindState(const plan::Plan& plan, const std::string& kind, const std::string& name) {
+absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
+                                   const std::string& kind,
+                                   const std::string& name) {
   std::string nearest;
   size_t best = SIZE_MAX;
   for (const plan::StateEntry& entry : plan.state) {
     for (const std::string& known : entry.names) {
       if (entry.kind == kind && known == name) return entry.value;
-      const size_t distance = EditDistance(kind + " " + name, entry.kind + " " + known);
+      const size_t distance =
+          EditDistance(kind + " " + name, entry.kind + " " + known);
       if (distance < best) {
         best = distance;
         nearest = absl::StrCat(entry.kind, " ", known);
       }
     }
   }
-  return absl::NotFoundError(absl::StrCat("the plan has no state ", kind, " ", name, nearest.empty() ? "; it has no state at all" : absl::StrCat("; the nearest is ", nearest)));
+  return absl::NotFoundError(absl::StrCat(
+      "the plan has no state ", kind, " ", name,
+      nearest.empty() ? "; it has no state at all"
+                      : absl::StrCat("; the nearest is ", nearest)));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan, uint64_t seed) {
+absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
+                                                       uint64_t seed) {
   constexpr const char* kTorch = TORCH_VERSION;
   if (MajorMinor(plan.torch_version) != MajorMinor(kTorch))
-    return absl::FailedPreconditionError(absl::StrCat("the plan needs torch ", plan.torch_version, " and this Heddle runs with torch ", kTorch, "; install torch ", plan.torch_version, " or compile the step again"));
-  if (absl::Status status = InstallPlannedAllocator(); !status.ok()) return status;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the plan needs torch ", plan.torch_version,
+        " and this Heddle runs with torch ", kTorch, "; install torch ",
+        plan.torch_version, " or compile the step again"));
+  if (absl::Status status = InstallPlannedAllocator(); !status.ok())
+    return status;
   auto session = std::unique_ptr<Session>(new Session());
   if (plan.target == "cuda") {
     constexpr int kDevice = 0;
-    absl::StatusOr<std::unique_ptr<device::Device>> device = device::CreateCudaDevice(kDevice);
+    absl::StatusOr<std::unique_ptr<device::Device>> device =
+        device::CreateCudaDevice(kDevice);
     if (!device.ok()) return device.status();
     absl::StatusOr<Source*> source = InstallPlannedCudaAllocator();
     if (!source.ok()) return source.status();
     session->device_ = *std::move(device);
-    session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CUDA, kDevice), **source);
+    session->shared_ = std::make_shared<Shared>(
+        c10::Device(c10::DeviceType::CUDA, kDevice), **source);
   } else {
     session->device_ = device::CreateCpuDevice();
-    session->shared_ = std::make_shared<Shared>(c10::Device(c10::DeviceType::CPU), CpuSource());
+    session->shared_ = std::make_shared<Shared>(
+        c10::Device(c10::DeviceType::CPU), CpuSource());
   }
   exec::HandlerTable handlers;
-  handlers[plan::StepKind::kAten] = CreateAtenHandler(session->shared_, plan.mode == "train");
+  handlers[plan::StepKind::kAten] =
+      CreateAtenHandler(session->shared_, plan.mode == "train");
   handlers[plan::StepKind::kKernel] = CreateKernelHandler(session->shared_);
   handlers[plan::StepKind::kCopy] = CreateCopyHandler(session->shared_);
   handlers[plan::StepKind::kHost] = exec::CreateHostHandler();
-  absl::StatusOr<std::unique_ptr<exec::Executable>> executable = exec::Executable::Load(std::move(plan), *session->device_, std::move(handlers), seed);
+  absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
+      exec::Executable::Load(std::move(plan), *session->device_,
+                             std::move(handlers), seed);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
   return session;
 }
 
-absl::Status Session::SetState(const std::string& kind, const std::string& name, const at::Tensor& tensor) {
+absl::Status Session::SetState(const std::string& kind, const std::string& name,
+                               const at::Tensor& tensor) {
   absl::StatusOr<uint32_t> value = FindState(plan(), kind, name);
   if (!value.ok()) return value.status();
   const at::Tensor& planned = Tensor(*value);
   if (tensor.sizes() != planned.sizes())
-    return absl::InvalidArgumentError(absl::StrCat("state ", kind, " ", name, " is ", ShapeText(planned.scalar_type(), planned.sizes()), " and was given ", ShapeText(tensor.scalar_type(), tensor.sizes())));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "state ", kind, " ", name, " is ",
+        ShapeText(planned.scalar_type(), planned.sizes()), " and was given ",
+        ShapeText(tensor.scalar_type(), tensor.sizes())));
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   planned.copy_(tensor);
   return absl::OkStatus();
 }
 
-absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind, const std::string& name) {
+absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
+                                             const std::string& name) {
   absl::StatusOr<uint32_t> value = FindState(plan(), kind, name);
   if (!value.ok()) return value.status();
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   return CopyOut(Tensor(*value));
 }
 
-absl::Status Session::BindInputs(const std::string& section_name, const TensorMap& inputs) {
+absl::Status Session::BindInputs(const std::string& section_name,
+                                 const TensorMap& inputs) {
   const plan::Section* section = plan::FindSection(plan(), section_name);
   if (section == nullptr) return absl::OkStatus();  // Run says so
   std::set<uint32_t> read;
   const auto use = [&](int64_t value) {
-    if (value >= 0) read.insert(plan().values[static_cast<size_t>(value)].buffer);
+    if (value >= 0)
+      read.insert(plan().values[static_cast<size_t>(value)].buffer);
   };
   for (const plan::Step& step : section->steps) {
     for (const plan::Arg& arg : step.args) {
@@ -142,40 +176,62 @@ absl::Status Session::BindInputs(const std::string& section_name, const TensorMa
     const auto given = inputs.find(input.name);
     if (given == inputs.end()) {
       if (read.count(plan().values[input.value].buffer) == 0) continue;
-      return absl::InvalidArgumentError(absl::StrCat("section ", section_name, " reads input ", input.name, ", which was not given"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("section ", section_name, " reads input ", input.name,
+                       ", which was not given"));
     }
     const at::Tensor& planned = Tensor(input.value);
     const at::Tensor& tensor = given->second;
-    if (tensor.sizes() != planned.sizes() || tensor.scalar_type() != planned.scalar_type())
-      return absl::InvalidArgumentError(absl::StrCat("input ", input.name, " is ", ShapeText(planned.scalar_type(), planned.sizes()), " in the plan and ",
-                                                     ShapeText(tensor.scalar_type(), tensor.sizes()), " in this batch"));
+    if (tensor.sizes() != planned.sizes() ||
+        tensor.scalar_type() != planned.scalar_type())
+      return absl::InvalidArgumentError(absl::StrCat(
+          "input ", input.name, " is ",
+          ShapeText(planned.scalar_type(), planned.sizes()),
+          " in the plan and ", ShapeText(tensor.scalar_type(), tensor.sizes()),
+          " in this batch"));
     planned.copy_(tensor);
   }
   for (const auto& [name, tensor] : inputs) {
-    if (known.count(name) == 0) return absl::InvalidArgumentError(absl::StrCat("the plan has no input ", name, "; it has ", absl::StrJoin(known, ", ")));
+    if (known.count(name) == 0)
+      return absl::InvalidArgumentError(
+          absl::StrCat("the plan has no input ", name, "; it has ",
+                       absl::StrJoin(known, ", ")));
   }
   // Inputs were copied on the caller's stream, steps run on the plan's.
   return device_->Synchronize();
 }
 
-absl::StatusOr<TensorMap> Session::Run(const std::string& section, const TensorMap& inputs) {
-  if (absl::Status status = BindInputs(section, inputs); !status.ok()) return status;
-  if (absl::Status status = executable_->Run(section); !status.ok()) return status;
+absl::StatusOr<TensorMap> Session::Run(const std::string& section,
+                                       const TensorMap& inputs) {
+  if (absl::Status status = BindInputs(section, inputs); !status.ok())
+    return status;
+  if (absl::Status status = executable_->Run(section); !status.ok())
+    return status;
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   TensorMap results;
-  for (const plan::Binding& binding : plan::FindSection(plan(), section)->results) results[ResultKey(binding)] = CopyOut(Tensor(binding.value));
+  for (const plan::Binding& binding :
+       plan::FindSection(plan(), section)->results)
+    results[ResultKey(binding)] = CopyOut(Tensor(binding.value));
   return results;
 }
 
-absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(const std::string& section_name, const TensorMap& inputs) {
-  if (absl::Status status = BindInputs(section_name, inputs); !status.ok()) return status;
+absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
+    const std::string& section_name, const TensorMap& inputs) {
+  if (absl::Status status = BindInputs(section_name, inputs); !status.ok())
+    return status;
   std::vector<TracedStep> trace;
   const plan::Section* section = plan::FindSection(plan(), section_name);
   absl::Status status = executable_->RunTraced(section_name, [&](size_t index) {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     const plan::Step& step = section->steps[index];
-    TracedStep traced{static_cast<int64_t>(index), step.name, plan::LocationText(plan(), step), {}};
-    for (int32_t value : step.results) traced.results.push_back(value < 0 ? at::Tensor() : CopyOut(Tensor(static_cast<uint32_t>(value))));
+    TracedStep traced{static_cast<int64_t>(index),
+                      step.name,
+                      plan::LocationText(plan(), step),
+                      {}};
+    for (int32_t value : step.results)
+      traced.results.push_back(
+          value < 0 ? at::Tensor()
+                    : CopyOut(Tensor(static_cast<uint32_t>(value))));
     trace.push_back(std::move(traced));
     return absl::OkStatus();
   });
@@ -200,20 +256,24 @@ std::string Session::StateNames() const {
 
 std::string Session::Stats() const {
   const Counters& c = shared_->counters;
-  nlohmann::json stats = {{"state_bytes", plan().state_bytes},
-                          {"constant_bytes", plan().constant_bytes},
-                          {"input_bytes", executable_->memory().input_bytes()},
-                          {"scratch_bytes", executable_->memory().scratch_bytes()},
-                          {"workspace_high_water", c.workspace_high_water.load()},
-                          {"counters",
-                           {{"outside_workspace", c.outside_workspace.load()},
-                            {"unplanned_copies", c.unplanned_copies.load()},
-                            {"escaped", c.escaped.load()},
-                            {"warmup_steps", c.warmup_steps.load()},
-                            {"warmup_copied_bytes", c.warmup_copied_bytes.load()},
-                            {"steps", c.steps.load()}}}};
+  nlohmann::json stats = {
+      {"state_bytes", plan().state_bytes},
+      {"constant_bytes", plan().constant_bytes},
+      {"input_bytes", executable_->memory().input_bytes()},
+      {"scratch_bytes", executable_->memory().scratch_bytes()},
+      {"workspace_high_water", c.workspace_high_water.load()},
+      {"counters",
+       {{"outside_workspace", c.outside_workspace.load()},
+        {"unplanned_copies", c.unplanned_copies.load()},
+        {"escaped", c.escaped.load()},
+        {"warmup_steps", c.warmup_steps.load()},
+        {"warmup_copied_bytes", c.warmup_copied_bytes.load()},
+        {"steps", c.steps.load()}}}};
   for (const plan::Section& section : plan().sections) {
-    stats["sections"][section.name] = {{"steps", section.steps.size()}, {"scratch_bytes", section.scratch_bytes}, {"live_lower_bound", section.live_lower_bound}};
+    stats["sections"][section.name] = {
+        {"steps", section.steps.size()},
+        {"scratch_bytes", section.scratch_bytes},
+        {"live_lower_bound", section.live_lower_bound}};
   }
   return stats.dump();
 }

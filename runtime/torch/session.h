@@ -1,5 +1,6 @@
-// An executable whose inputs, results and state are at::Tensors: what the Python class and heddle-run drive.
-// Invariant: every tensor that leaves a Session is a copy; nothing outside aliases the arenas.
+// An executable whose inputs, results and state are at::Tensors: what the
+// Python class and heddle-run drive. Invariant: every tensor that leaves a
+// Session is a copy; nothing outside aliases the arenas.
 
 #ifndef HEDDLE_RUNTIME_TORCH_SESSION_H_
 #define HEDDLE_RUNTIME_TORCH_SESSION_H_
@@ -20,7 +21,8 @@ namespace heddle::torch_runtime {
 
 using TensorMap = std::map<std::string, at::Tensor>;
 
-// One step of a traced run: its index, "module path (file:line)", and copies of its results.
+// One step of a traced run: its index, "module path (file:line)", and copies of
+// its results.
 struct TracedStep {
   int64_t index = 0;
   std::string name;
@@ -30,17 +32,29 @@ struct TracedStep {
 
 class Session {
  public:
-  // FailedPrecondition if the plan is for another torch or for a device that this process does not have.
-  static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan, uint64_t seed);
+  // FailedPrecondition if the plan is for another torch or for a device that
+  // this process does not have.
+  static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
+                                                       uint64_t seed);
 
-  // Copies into / out of the state arena. NotFound names the nearest known entry; InvalidArgument gives both dtypes or shapes.
-  [[nodiscard]] absl::Status SetState(const std::string& kind, const std::string& name, const at::Tensor& tensor);
-  absl::StatusOr<at::Tensor> GetState(const std::string& kind, const std::string& name);
-  void SetScalar(const std::string& name, double value) { executable_->SetScalar(name, value); }
+  // Copies into / out of the state arena. NotFound names the nearest known
+  // entry; InvalidArgument gives both dtypes or shapes.
+  [[nodiscard]] absl::Status SetState(const std::string& kind,
+                                      const std::string& name,
+                                      const at::Tensor& tensor);
+  absl::StatusOr<at::Tensor> GetState(const std::string& kind,
+                                      const std::string& name);
+  void SetScalar(const std::string& name, double value) {
+    executable_->SetScalar(name, value);
+  }
 
-  // Runs a section. Inputs by name, exactly those that the section's steps read; results keyed "loss", "gradient:NAME", "output:NAME", "new_value:NAME".
-  absl::StatusOr<TensorMap> Run(const std::string& section, const TensorMap& inputs);
-  absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section, const TensorMap& inputs);
+  // Runs a section. Inputs by name, exactly those that the section's steps
+  // read; results keyed "loss", "gradient:NAME", "output:NAME",
+  // "new_value:NAME".
+  absl::StatusOr<TensorMap> Run(const std::string& section,
+                                const TensorMap& inputs);
+  absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
+                                                    const TensorMap& inputs);
 
   const plan::Plan& plan() const { return executable_->plan(); }
   // JSON: [{kind, names, dtype, shape, trainable, persistent, role}].
@@ -52,7 +66,10 @@ class Session {
  private:
   Session() = default;
   absl::Status BindInputs(const std::string& section, const TensorMap& inputs);
-  const at::Tensor& Tensor(uint32_t value) { return shared_->tensors(executable_->plan(), executable_->memory()).at(value); }
+  const at::Tensor& Tensor(uint32_t value) {
+    return shared_->tensors(executable_->plan(), executable_->memory())
+        .at(value);
+  }
 
   std::unique_ptr<device::Device> device_;
   std::shared_ptr<Shared> shared_;

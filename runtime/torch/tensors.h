@@ -1,4 +1,5 @@
-// at::Tensors over a plan's memory: one storage per buffer, one tensor per value, made once.
+// at::Tensors over a plan's memory: one storage per buffer, one tensor per
+// value, made once.
 
 #ifndef HEDDLE_RUNTIME_TORCH_TENSORS_H_
 #define HEDDLE_RUNTIME_TORCH_TENSORS_H_
@@ -18,9 +19,11 @@ bool FromScalarType(c10::ScalarType type, plan::DType* dtype);
 
 class TensorTable {
  public:
-  TensorTable(const plan::Plan& plan, const exec::Memory& memory, c10::Device device);
+  TensorTable(const plan::Plan& plan, const exec::Memory& memory,
+              c10::Device device);
 
-  // The tensor over a value. It aliases the arena; copy what must outlive the next run.
+  // The tensor over a value. It aliases the arena; copy what must outlive the
+  // next run.
   const at::Tensor& at(uint32_t value);
 
  private:

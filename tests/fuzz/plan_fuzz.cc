@@ -1,4 +1,5 @@
-// Any bytes as a plan: parsed, printed, checked and written again without a crash.
+// Any bytes as a plan: parsed, printed, checked and written again without a
+// crash.
 
 #include <cstddef>
 #include <cstdint>
@@ -7,11 +8,13 @@
 #include "runtime/plan/verify.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const absl::StatusOr<heddle::plan::Plan> plan = heddle::plan::ParsePlan(data, size);
+  const absl::StatusOr<heddle::plan::Plan> plan =
+      heddle::plan::ParsePlan(data, size);
   if (!plan.ok()) return 0;
   heddle::plan::PlanText(*plan);
   heddle::plan::Verify(*plan).IgnoreError();
   const std::vector<uint8_t> bytes = heddle::plan::Serialize(*plan);
-  if (!heddle::plan::ParsePlan(bytes.data(), bytes.size()).ok()) __builtin_trap();
+  if (!heddle::plan::ParsePlan(bytes.data(), bytes.size()).ok())
+    __builtin_trap();
   return 0;
 }

@@ -59,6 +59,7 @@ struct Op {
   // One entry, but for ops with a body one for every kind in it.
   std::vector<FlopsOfKind> flops;
   std::vector<Use> operands;
+  // Values; -1 for a result that the plan drops.
   std::vector<int> results;
   std::vector<std::pair<std::string, std::string>> attributes;
   int stream = 0;

@@ -19,11 +19,18 @@ namespace fs = std::filesystem;
 
 constexpr int kFormatVersion = 1;
 
-bool isWeight(const plan::StateEntry& entry) { return entry.kind == "parameter" || entry.kind == "master" || (entry.kind == "buffer" && entry.persistent); }
-bool isOptimizer(const plan::StateEntry& entry) { return entry.kind == "exp_avg" || entry.kind == "exp_avg_sq" || entry.kind == "momentum" || entry.kind == "master"; }
+bool isWeight(const plan::StateEntry& entry) {
+  return entry.kind == "parameter" || entry.kind == "master" ||
+         (entry.kind == "buffer" && entry.persistent);
+}
+bool isOptimizer(const plan::StateEntry& entry) {
+  return entry.kind == "exp_avg" || entry.kind == "exp_avg_sq" ||
+         entry.kind == "momentum" || entry.kind == "master";
+}
 
 // The name under which tied weights lie in the file.
-const safetensors::Tensor* findTied(const safetensors::Weights& weights, const plan::StateEntry& entry) {
+const safetensors::Tensor* findTied(const safetensors::Weights& weights,
+                                    const plan::StateEntry& entry) {
   for (const std::string& name : entry.names) {
     if (const safetensors::Tensor* tensor = weights.Find(name)) return tensor;
   }
@@ -39,15 +46,22 @@ std::string readFile(const std::string& path) {
 
 std::string versionName(int64_t step) {
   std::string digits = absl::StrCat(step);
-  return "step-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') + digits;
+  return "step-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') +
+         digits;
 }
 
-absl::Status filesystemError(const std::string& what, const std::error_code& error) {
+absl::Status filesystemError(const std::string& what,
+                             const std::error_code& error) {
   const std::string message = absl::StrCat(what, ": ", error.message());
-  return error == std::errc::no_space_on_device ? absl::ResourceExhaustedError(absl::StrCat(message, "; free some space or write elsewhere")) : absl::InvalidArgumentError(message);
+  return error == std::errc::no_space_on_device
+             ? absl::ResourceExhaustedError(absl::StrCat(
+                   message, "; free some space or write elsewhere"))
+             : absl::InvalidArgumentError(message);
 }
 
-absl::Status writeModel(torch_runtime::Session& session, const safetensors::Weights& weights, const std::string& path) {
+absl::Status writeModel(torch_runtime::Session& session,
+                        const safetensors::Weights& weights,
+                        const std::string& path) {
   safetensors::TensorMap out = weights.tensors();
   std::vector<at::Tensor> keep;
   std::set<std::string> masters;
@@ -55,8 +69,11 @@ absl::Status writeModel(torch_runtime::Session& session, const safetensors::Weig
     if (entry.kind == "master") masters.insert(entry.names[0]);
   }
   for (const plan::StateEntry& entry : session.plan().state) {
-    if (!isWeight(entry) || (entry.kind == "parameter" && masters.count(entry.names[0]) != 0)) continue;
-    absl::StatusOr<at::Tensor> value = session.GetState(entry.kind, entry.names[0]);
+    if (!isWeight(entry) ||
+        (entry.kind == "parameter" && masters.count(entry.names[0]) != 0))
+      continue;
+    absl::StatusOr<at::Tensor> value =
+        session.GetState(entry.kind, entry.names[0]);
     if (!value.ok()) return value.status();
     for (const std::string& name : entry.names) {
       const auto tensor = out.find(name);
@@ -72,12 +89,14 @@ absl::Status writeModel(torch_runtime::Session& session, const safetensors::Weig
   return safetensors::Write(path, out, {{"format", "pt"}});
 }
 
-absl::Status writeOptimizer(torch_runtime::Session& session, const std::string& path) {
+absl::Status writeOptimizer(torch_runtime::Session& session,
+                            const std::string& path) {
   safetensors::TensorMap out;
   std::vector<at::Tensor> keep;
   for (const plan::StateEntry& entry : session.plan().state) {
     if (!isOptimizer(entry)) continue;
-    absl::StatusOr<at::Tensor> value = session.GetState(entry.kind, entry.names[0]);
+    absl::StatusOr<at::Tensor> value =
+        session.GetState(entry.kind, entry.names[0]);
     if (!value.ok()) return value.status();
     keep.push_back(value->contiguous());
     absl::StatusOr<safetensors::Tensor> written = entryOver(keep.back());
@@ -87,57 +106,94 @@ absl::Status writeOptimizer(torch_runtime::Session& session, const std::string& 
   return safetensors::Write(path, out, {});
 }
 
-// config.json, generation_config.json, the tokenizer: everything small beside the weights.
+// config.json, generation_config.json, the tokenizer: everything small beside
+// the weights.
 absl::Status copySmallFiles(const std::string& from, const std::string& to) {
   std::error_code error;
   for (const fs::directory_entry& file : fs::directory_iterator(from, error)) {
     const std::string name = file.path().filename().string();
     const std::string extension = file.path().extension().string();
-    const bool wanted = (extension == ".json" || extension == ".txt" || extension == ".model" || extension == ".jinja" || extension == ".py") && name != "model.safetensors.index.json" &&
-                        name != "trainer.json";
+    const bool wanted =
+        (extension == ".json" || extension == ".txt" || extension == ".model" ||
+         extension == ".jinja" || extension == ".py") &&
+        name != "model.safetensors.index.json" && name != "trainer.json";
     if (!wanted || !file.is_regular_file()) continue;
-    if (absl::Status status = safetensors::WriteBytes(to + "/" + name, readFile(file.path().string())); !status.ok()) return status;
+    if (absl::Status status = safetensors::WriteBytes(
+            to + "/" + name, readFile(file.path().string()));
+        !status.ok())
+      return status;
   }
   return error ? filesystemError(from, error) : absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status loadWeights(torch_runtime::Session& session, const safetensors::Weights& weights, const std::string& directory) {
+absl::Status loadWeights(torch_runtime::Session& session,
+                         const safetensors::Weights& weights,
+                         const std::string& directory) {
   for (const plan::StateEntry& entry : session.plan().state) {
     if (!isWeight(entry)) continue;
     const safetensors::Tensor* found = findTied(weights, entry);
-    if (found == nullptr) return absl::NotFoundError(absl::StrCat(directory, ": weights are missing: there is no tensor ", entry.names[0], "; is this the model that the plan was made from?"));
+    if (found == nullptr)
+      return absl::NotFoundError(absl::StrCat(
+          directory, ": weights are missing: there is no tensor ",
+          entry.names[0], "; is this the model that the plan was made from?"));
     const plan::Value& value = session.plan().values[entry.value];
     if (found->shape != value.sizes)
-      return absl::InvalidArgumentError(absl::StrCat(directory, ": tensor ", entry.names[0], " has shape ", sizesText(found->shape), " and the plan needs ", sizesText(value.sizes)));
+      return absl::InvalidArgumentError(
+          absl::StrCat(directory, ": tensor ", entry.names[0], " has shape ",
+                       sizesText(found->shape), " and the plan needs ",
+                       sizesText(value.sizes)));
     absl::StatusOr<at::Tensor> tensor = tensorOver(*found);
-    if (!tensor.ok()) return absl::InvalidArgumentError(absl::StrCat(directory, ": tensor ", entry.names[0], ": ", tensor.status().message()));
-    if (absl::Status status = session.SetState(entry.kind, entry.names[0], *tensor); !status.ok()) return status;
+    if (!tensor.ok())
+      return absl::InvalidArgumentError(
+          absl::StrCat(directory, ": tensor ", entry.names[0], ": ",
+                       tensor.status().message()));
+    if (absl::Status status =
+            session.SetState(entry.kind, entry.names[0], *tensor);
+        !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> resume(torch_runtime::Session& session, const std::string& directory) {
+absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
+                               const std::string& directory) {
   const std::string latest = directory + "/latest";
-  const nlohmann::json trainer = nlohmann::json::parse(readFile(latest + "/trainer.json"), nullptr, false);
-  if (!trainer.is_object() || !trainer.contains("format_version") || !trainer.contains("step") || !trainer["step"].is_number_unsigned())
-    return absl::NotFoundError(absl::StrCat(latest, ": there is no checkpoint to resume from"));
+  const nlohmann::json trainer =
+      nlohmann::json::parse(readFile(latest + "/trainer.json"), nullptr, false);
+  if (!trainer.is_object() || !trainer.contains("format_version") ||
+      !trainer.contains("step") || !trainer["step"].is_number_unsigned())
+    return absl::NotFoundError(
+        absl::StrCat(latest, ": there is no checkpoint to resume from"));
   if (trainer["format_version"] != kFormatVersion)
-    return absl::InvalidArgumentError(absl::StrCat(latest, ": checkpoint format version ", trainer["format_version"].dump(), " cannot be read, this heddle-run reads version ", kFormatVersion));
-  absl::StatusOr<safetensors::Weights> weights = safetensors::Weights::Open(latest);
+    return absl::InvalidArgumentError(absl::StrCat(
+        latest, ": checkpoint format version ",
+        trainer["format_version"].dump(),
+        " cannot be read, this heddle-run reads version ", kFormatVersion));
+  absl::StatusOr<safetensors::Weights> weights =
+      safetensors::Weights::Open(latest);
   if (!weights.ok()) return weights.status();
-  if (absl::Status status = loadWeights(session, *weights, latest); !status.ok()) return status;
-  absl::StatusOr<std::unique_ptr<safetensors::File>> optimizer = safetensors::File::Open(latest + "/optimizer.safetensors");
+  if (absl::Status status = loadWeights(session, *weights, latest);
+      !status.ok())
+    return status;
+  absl::StatusOr<std::unique_ptr<safetensors::File>> optimizer =
+      safetensors::File::Open(latest + "/optimizer.safetensors");
   if (!optimizer.ok()) return optimizer.status();
   for (const plan::StateEntry& entry : session.plan().state) {
     if (!isOptimizer(entry)) continue;
     const std::string name = entry.kind + "/" + entry.names[0];
     const auto found = (*optimizer)->tensors().find(name);
-    if (found == (*optimizer)->tensors().end()) return absl::NotFoundError(absl::StrCat(latest, "/optimizer.safetensors: there is no tensor ", name, "; is this a checkpoint of the same plan?"));
+    if (found == (*optimizer)->tensors().end())
+      return absl::NotFoundError(
+          absl::StrCat(latest, "/optimizer.safetensors: there is no tensor ",
+                       name, "; is this a checkpoint of the same plan?"));
     absl::StatusOr<at::Tensor> tensor = tensorOver(found->second);
     if (!tensor.ok()) return tensor.status();
-    if (absl::Status status = session.SetState(entry.kind, entry.names[0], *tensor); !status.ok()) return status;
+    if (absl::Status status =
+            session.SetState(entry.kind, entry.names[0], *tensor);
+        !status.ok())
+      return status;
   }
   return trainer["step"].get<int64_t>();
 }
@@ -145,27 +201,48 @@ absl::StatusOr<int64_t> resume(torch_runtime::Session& session, const std::strin
 absl::Status prepareDirectory(const std::string& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
-  if (error) return filesystemError(absl::StrCat(directory, ": cannot create the checkpoint directory"), error);
+  if (error)
+    return filesystemError(
+        absl::StrCat(directory, ": cannot create the checkpoint directory"),
+        error);
   const std::string probe = directory + "/.writable";
-  if (absl::Status status = safetensors::WriteBytes(probe, "1"); !status.ok()) return status;
+  if (absl::Status status = safetensors::WriteBytes(probe, "1"); !status.ok())
+    return status;
   fs::remove(probe, error);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session, const safetensors::Weights& weights, const std::string& weightsDirectory, const std::string& directory, int64_t step) {
+absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
+                                           const safetensors::Weights& weights,
+                                           const std::string& weightsDirectory,
+                                           const std::string& directory,
+                                           int64_t step) {
   const std::string version = versionName(step);
   const std::string temporary = directory + "/.writing-" + version;
   const std::string final_path = directory + "/" + version;
   std::error_code error;
   fs::remove_all(temporary, error);
   fs::create_directories(temporary, error);
-  if (error) return filesystemError(absl::StrCat(temporary, ": cannot create"), error);
+  if (error)
+    return filesystemError(absl::StrCat(temporary, ": cannot create"), error);
   const auto write = [&]() -> absl::Status {
-    if (absl::Status status = writeModel(session, weights, temporary + "/model.safetensors"); !status.ok()) return status;
-    if (absl::Status status = writeOptimizer(session, temporary + "/optimizer.safetensors"); !status.ok()) return status;
-    if (absl::Status status = copySmallFiles(weightsDirectory, temporary); !status.ok()) return status;
-    const nlohmann::json trainer = {{"format_version", kFormatVersion}, {"step", step}};
-    if (absl::Status status = safetensors::WriteBytes(temporary + "/trainer.json", trainer.dump(2) + "\n"); !status.ok()) return status;
+    if (absl::Status status =
+            writeModel(session, weights, temporary + "/model.safetensors");
+        !status.ok())
+      return status;
+    if (absl::Status status =
+            writeOptimizer(session, temporary + "/optimizer.safetensors");
+        !status.ok())
+      return status;
+    if (absl::Status status = copySmallFiles(weightsDirectory, temporary);
+        !status.ok())
+      return status;
+    const nlohmann::json trainer = {{"format_version", kFormatVersion},
+                                    {"step", step}};
+    if (absl::Status status = safetensors::WriteBytes(
+            temporary + "/trainer.json", trainer.dump(2) + "\n");
+        !status.ok())
+      return status;
     return safetensors::SyncDirectory(temporary);
   };
   if (absl::Status status = write(); !status.ok()) {
@@ -174,13 +251,18 @@ absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session, cons
   }
   fs::remove_all(final_path, error);
   fs::rename(temporary, final_path, error);
-  if (error) return filesystemError(absl::StrCat(final_path, ": cannot rename"), error);
+  if (error)
+    return filesystemError(absl::StrCat(final_path, ": cannot rename"), error);
   const std::string link = directory + "/.latest";
   fs::remove(link, error);
   fs::create_directory_symlink(version, link, error);
   if (!error) fs::rename(link, directory + "/latest", error);
-  if (error) return filesystemError(absl::StrCat(directory, "/latest: cannot be moved to ", version), error);
-  if (absl::Status status = safetensors::SyncDirectory(directory); !status.ok()) return status;
+  if (error)
+    return filesystemError(
+        absl::StrCat(directory, "/latest: cannot be moved to ", version),
+        error);
+  if (absl::Status status = safetensors::SyncDirectory(directory); !status.ok())
+    return status;
   return final_path;
 }
 

@@ -1,7 +1,10 @@
 // Weights in, checkpoints out.
-// A version is a directory DIR/step-N that transformers' from_pretrained loads: model.safetensors in the dtypes of the weights it started from, config.json and the other
-// small files of the weights directory; optimizer.safetensors and trainer.json beside them. It is written under a temporary name, synced and renamed, then DIR/latest (a
-// link) is moved to it: whatever happens, latest names a whole version.
+// A version is a directory DIR/step-N that transformers' from_pretrained loads:
+// model.safetensors in the dtypes of the weights it started from, config.json
+// and the other small files of the weights directory; optimizer.safetensors and
+// trainer.json beside them. It is written under a temporary name, synced and
+// renamed, then DIR/latest (a link) is moved to it: whatever happens, latest
+// names a whole version.
 
 #ifndef HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
 #define HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
@@ -15,17 +18,26 @@
 
 namespace heddle::run {
 
-// Fills parameters, masters and persistent buffers. NotFound / InvalidArgument name the tensor, both shapes and the directory.
-absl::Status loadWeights(torch_runtime::Session& session, const safetensors::Weights& weights, const std::string& directory);
+// Fills parameters, masters and persistent buffers. NotFound / InvalidArgument
+// name the tensor, both shapes and the directory.
+absl::Status loadWeights(torch_runtime::Session& session,
+                         const safetensors::Weights& weights,
+                         const std::string& directory);
 
 // Loads DIR/latest's weights and optimizer state; returns its step.
-absl::StatusOr<int64_t> resume(torch_runtime::Session& session, const std::string& directory);
+absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
+                               const std::string& directory);
 
-// Creates DIR if need be and finds out that it can be written to, before any work is done.
+// Creates DIR if need be and finds out that it can be written to, before any
+// work is done.
 absl::Status prepareDirectory(const std::string& directory);
 
 // Returns the version's path when it is on the disk.
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session, const safetensors::Weights& weights, const std::string& weightsDirectory, const std::string& directory, int64_t step);
+absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
+                                           const safetensors::Weights& weights,
+                                           const std::string& weightsDirectory,
+                                           const std::string& directory,
+                                           int64_t step);
 
 }  // namespace heddle::run
 

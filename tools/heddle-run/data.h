@@ -17,15 +17,19 @@
 
 namespace heddle::run {
 
-// The size of the vocabulary that DIR/config.json declares. NotFound if there is no config.json.
+// The size of the vocabulary that DIR/config.json declares. NotFound if there
+// is no config.json.
 absl::StatusOr<int64_t> vocabularySize(const std::string& directory);
 
 class Data {
  public:
-  // Opens the file and checks it against the plan's inputs: columns, shapes, and that every token the run will read is in the vocabulary.
-  static absl::StatusOr<Data> open(const Options& options, const plan::Plan& plan, int64_t vocabulary);
+  // Opens the file and checks it against the plan's inputs: columns, shapes,
+  // and that every token the run will read is in the vocabulary.
+  static absl::StatusOr<Data> open(const Options& options,
+                                   const plan::Plan& plan, int64_t vocabulary);
 
-  // The plan's inputs for micro-batch number `index` of the run; rows go round when the file ends.
+  // The plan's inputs for micro-batch number `index` of the run; rows go round
+  // when the file ends.
   torch_runtime::TensorMap batch(int64_t index) const;
   int64_t tokensPerBatch() const { return tokensPerBatch_; }
 

@@ -22,8 +22,15 @@ void onInterrupt(int) {
 int report(const absl::Status& status, int code, bool json) {
   const std::string message(status.message());
   if (json) {
-    const nlohmann::json error = {{"error", {{"exit_code", code}, {"kind", absl::StatusCodeToString(status.code())}, {"message", message}}}};
-    std::fprintf(stderr, "%s\n", error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    const nlohmann::json error = {
+        {"error",
+         {{"exit_code", code},
+          {"kind", absl::StatusCodeToString(status.code())},
+          {"message", message}}}};
+    std::fprintf(
+        stderr, "%s\n",
+        error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+            .c_str());
   } else {
     std::fprintf(stderr, "heddle-run: error: %s\n", message.c_str());
   }
@@ -34,16 +41,20 @@ int report(const absl::Status& status, int code, bool json) {
 
 int main(int argc, char** argv) {
   heddle::run::Options options;
-  const absl::Status parsed = heddle::run::parseOptions(std::vector<std::string>(argv + 1, argv + argc), &options);
+  const absl::Status parsed = heddle::run::parseOptions(
+      std::vector<std::string>(argv + 1, argv + argc), &options);
   if (!parsed.ok()) return report(parsed, 1, options.jsonErrors);
   if (options.help) {
     std::printf("%s", heddle::run::kUsage);
     return 0;
   }
   std::signal(SIGINT, onInterrupt);
-  const heddle::run::Outcome outcome = heddle::run::train(options, stopRequested);
+  const heddle::run::Outcome outcome =
+      heddle::run::train(options, stopRequested);
   if (outcome.status.ok()) return 0;
   // A full disk is the caller's to fix, whenever it is noticed.
-  const bool input = !outcome.started || outcome.status.code() == absl::StatusCode::kResourceExhausted;
+  const bool input =
+      !outcome.started ||
+      outcome.status.code() == absl::StatusCode::kResourceExhausted;
   return report(outcome.status, input ? 1 : 2, options.jsonErrors);
 }

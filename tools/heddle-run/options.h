@@ -36,8 +36,10 @@ struct Options {
 
 extern const char* const kUsage;
 
-// InvalidArgument names the nearest known option. `jsonErrors` of `*options` is set even if parsing fails later.
-absl::Status parseOptions(const std::vector<std::string>& args, Options* options);
+// InvalidArgument names the nearest known option. `jsonErrors` of `*options` is
+// set even if parsing fails later.
+absl::Status parseOptions(const std::vector<std::string>& args,
+                          Options* options);
 
 }  // namespace heddle::run
 

@@ -12,7 +12,8 @@
 
 namespace heddle::run {
 
-// A tensor over the file's bytes, valid as long as the file is open; only to be read.
+// A tensor over the file's bytes, valid as long as the file is open; only to be
+// read.
 absl::StatusOr<at::Tensor> tensorOver(const safetensors::Tensor& tensor);
 // The entry for a contiguous tensor, valid as long as the tensor lives.
 absl::StatusOr<safetensors::Tensor> entryOver(const at::Tensor& tensor);

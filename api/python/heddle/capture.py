@@ -1,8 +1,10 @@
 """Records one forward and backward of a model as a program of the graph dialect."""
 
 import contextlib
+import copy
 import ctypes
 import dataclasses
+import functools
 import gc
 import inspect
 import os
@@ -179,6 +181,21 @@ def _source_of_caller():
 _native.capture.heddle_capture_set_source_callback(_source_of_caller)
 
 
+def _meta_buffer_values(model, module, name):
+    """The values of a buffer that lies on meta and is in no checkpoint (inv_freq), computed by the model's own initialisation on a stand-in of its module. None where that leaves it unset."""
+    if not hasattr(model, "_init_weights"):
+        return None
+    stand_in = copy.copy(module)
+    unset = {torch.bool: False}
+    fill = lambda buffer: unset.get(buffer.dtype, float("nan") if buffer.is_floating_point() else torch.iinfo(buffer.dtype).min)  # noqa: E731
+    stand_in._buffers = {key: None if b is None else torch.full(b.shape, fill(b), dtype=b.dtype) for key, b in module._buffers.items()}
+    with torch.no_grad():
+        model._init_weights(stand_in)
+    value = stand_in._buffers[name]
+    left = value.isnan() if value.is_floating_point() else value == fill(value)
+    return None if bool(left.any()) else value
+
+
 @contextlib.contextmanager
 def _traced_state(model, dtype):
     """Parameters and buffers of `model` replaced by trace tensors inside the scope, and put back whatever happens."""
@@ -207,13 +224,38 @@ def _traced_state(model, dtype):
                     if tensor.requires_grad:
                         parameters[full] = trace
                 else:
-                    trace = _native.ops.capture_buffer(tensor, full, name not in module._non_persistent_buffers_set)
+                    persistent = name not in module._non_persistent_buffers_set
+                    value = _meta_buffer_values(model, module, name) if tensor.is_meta and not persistent else tensor
+                    if value is None:
+                        raise CaptureError(f"the buffer '{full}' lies on the meta device and in no checkpoint, so its values are nowhere to be found: give it real values, or make it persistent")
+                    trace = _native.ops.capture_buffer(value, full, persistent)
                 traced[id(tensor)] = trace
             getattr(module, kind)[name] = traced[id(tensor)]
         yield parameters
     finally:
         for module, _, kind, name, _, tensor in saved:
             getattr(module, kind)[name] = tensor
+
+
+@contextlib.contextmanager
+def _first_derivatives_only():
+    """Refuses create_graph: a backward of the backward is not part of a training step's program."""
+    saved = torch.autograd.backward, torch.autograd.grad
+
+    def guarded(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            if inspect.signature(function).bind(*args, **kwargs).arguments.get("create_graph"):
+                raise CaptureError("the step asks for create_graph=True: gradients of gradients are not captured. Compute such a penalty in eager PyTorch")
+            return function(*args, **kwargs)
+
+        return call
+
+    torch.autograd.backward, torch.autograd.grad = map(guarded, saved)
+    try:
+        yield
+    finally:
+        torch.autograd.backward, torch.autograd.grad = saved
 
 
 def _trace_batch(batch, prefix=""):
@@ -279,7 +321,7 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
     engine = torch.autograd.set_multithreading_enabled(False)
     _native.ops.capture_begin(device, precision, sources)
     try:
-        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
+        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), _first_derivatives_only(), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
             outputs = run_model(model, traced := _trace_batch(batch))
             value = loss_of(outputs, traced, loss)
             if value.numel() != 1:

@@ -363,3 +363,21 @@
   }) : (tensor<2xf32>) -> tensor<2xf32>
   "graph.return"() : () -> ()
 }) : () -> ()
+
+// -----
+
+// graph_step_r6
+// expected-error @+1 {{has a tensor of type 'tensor<?x3xf32>', whose shape is not static or too large (graph_step_r6)}}
+"graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<?x3xf32>):
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// graph_step_r6
+"graph.step"() <{arg_roles = [], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+  // expected-error @+1 {{whose shape is not static or too large (graph_step_r6)}}
+  %0 = "graph.zeros"() <{size = array<i64>}> : () -> tensor<4294967296x4294967296xf32>
+  "graph.return"() : () -> ()
+}) : () -> ()

@@ -88,3 +88,16 @@
   %4 = "graph.call"(%3, %arg1, %2) <{args = [#graph.operand, [unit, #graph.operand], #graph.operand, true], callee = "aten::index_put_", mutates = array<i64: 0>}> : (tensor<2x4xf32>, tensor<3xi64>, tensor<2x1xf32>) -> tensor<2x4xf32>
   "graph.return"(%0) : (tensor<2x4xf32>) -> ()
 }) : () -> ()
+
+// Tests that the implementation that indexing's backward calls is index_put.
+// CHECK-LABEL: "graph.step"
+// CHECK-SAME: #graph.output<"index_put_impl">
+"graph.step"() <{arg_roles = [#graph.input<"i">, #graph.input<"v">], format_version = 1 : i64, precision = "fp32", result_roles = [#graph.output<"index_put_impl">], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xi64>, %arg1: tensor<2xf32>):
+  // CHECK: %[[ZERO:.+]] = "graph.zeros"
+  // CHECK: %[[PUT:.+]] = "graph.index_put"(%[[ZERO]], %{{.+}}, %{{.+}}) <{accumulate = true, indices_present = array<i1: true>}>
+  // CHECK: "graph.return"(%[[PUT]])
+  %0 = "graph.zeros"() <{size = array<i64: 3>}> : () -> tensor<3xf32>
+  %1 = "graph.call"(%0, %arg0, %arg1) <{args = [#graph.operand, [#graph.operand], #graph.operand, true, true], callee = "aten::_index_put_impl_", mutates = array<i64: 0>}> : (tensor<3xf32>, tensor<2xi64>, tensor<2xf32>) -> tensor<3xf32>
+  "graph.return"(%0) : (tensor<3xf32>) -> ()
+}) : () -> ()

@@ -1,4 +1,5 @@
-// The host references against arithmetic done by hand, and the number formats against their definition.
+// The host references against arithmetic done by hand, and the number formats
+// against their definition.
 
 #include <gtest/gtest.h>
 
@@ -33,7 +34,9 @@ TEST(ElementsTest, BFloat16IsTheTopHalfOfAFloatRoundedToEven) {
     float value;
     std::memcpy(&value, &pattern, 4);
     Store(one, 0, value);
-    EXPECT_EQ(bits, static_cast<uint16_t>((pattern + 0x7fff + (pattern >> 16 & 1)) >> 16)) << value;
+    EXPECT_EQ(bits, static_cast<uint16_t>(
+                        (pattern + 0x7fff + (pattern >> 16 & 1)) >> 16))
+        << value;
   }
   for (uint32_t pattern = 0; pattern < 0x7f80; ++pattern) {
     bits = static_cast<uint16_t>(pattern);
@@ -64,7 +67,8 @@ TEST(ElementsTest, HalfRoundTripsAndSaturatesToInfinity) {
 TEST(AccumulateTest, SetsThenAdds) {
   std::vector<float> dst{9, 9}, src{1, 2};
   Call call;
-  call.tensors = {{"dst", {Over(dst, Element::kF32)}}, {"src", {Over(src, Element::kF32)}}};
+  call.tensors = {{"dst", {Over(dst, Element::kF32)}},
+                  {"src", {Over(src, Element::kF32)}}};
   call.scalars["first"] = 1;
   ASSERT_TRUE(Find("accumulate")->host(call).ok());
   EXPECT_EQ(dst, src);
@@ -79,7 +83,8 @@ TEST(GradNormTest, ClipsAndSeesInfinity) {
   Call call;
   call.tensors["grads"] = {Over(a, Element::kF32), Over(b, Element::kF32)};
   call.scalars = {{"divisor", 1}, {"max_norm", 1}};
-  call.results = {Over(norm, Element::kF32), Over(factor, Element::kF32), Over(finite, Element::kBool)};
+  call.results = {Over(norm, Element::kF32), Over(factor, Element::kF32),
+                  Over(finite, Element::kBool)};
   ASSERT_TRUE(Find("grad_norm")->host(call).ok());
   EXPECT_EQ(norm[0], 5);
   EXPECT_FLOAT_EQ(factor[0], 1 / (5 + 1e-6f));
@@ -92,8 +97,12 @@ TEST(GradNormTest, ClipsAndSeesInfinity) {
 TEST(AdamWTest, FirstStepMovesByTheLearningRate) {
   std::vector<double> param{1, -1}, grad{0.5, -3}, m{0, 0}, v{0, 0};
   Call call;
-  call.tensors = {{"param", {Over(param, Element::kF64)}}, {"grad", {Over(grad, Element::kF64)}}, {"exp_avg", {Over(m, Element::kF64)}}, {"exp_avg_sq", {Over(v, Element::kF64)}}};
-  call.scalars = {{"lr", 0.1}, {"step", 1}, {"beta1", 0.9}, {"beta2", 0.99}, {"eps", 0}, {"weight_decay", 0.5}};
+  call.tensors = {{"param", {Over(param, Element::kF64)}},
+                  {"grad", {Over(grad, Element::kF64)}},
+                  {"exp_avg", {Over(m, Element::kF64)}},
+                  {"exp_avg_sq", {Over(v, Element::kF64)}}};
+  call.scalars = {{"lr", 0.1},     {"step", 1}, {"beta1", 0.9},
+                  {"beta2", 0.99}, {"eps", 0},  {"weight_decay", 0.5}};
   ASSERT_TRUE(Find("adamw")->host(call).ok());
   // Bias correction makes the first step lr * sign(g), after the decay.
   EXPECT_NEAR(param[0], 1 * (1 - 0.05) - 0.1, 1e-12);

@@ -1,4 +1,5 @@
-// Reading and writing plans: what is well-formed comes back the same, what is not is refused with a name and never crashes.
+// Reading and writing plans: what is well-formed comes back the same, what is
+// not is refused with a name and never crashes.
 
 #include "runtime/plan/plan.h"
 
@@ -29,13 +30,17 @@ TEST(PlanTest, RoundTrips) {
 
 TEST(PlanTest, PrintsOneLinePerStep) {
   const Plan plan = LinearPlan(4, 3, 5);
-  EXPECT_EQ(StepText(plan, plan.sections[0].steps[0]), "aten::mm stream=compute self=b0[0:48] mat2=b1[0:60] out=b2[0:80]  # model.py:3 linear");
+  EXPECT_EQ(StepText(plan, plan.sections[0].steps[0]),
+            "aten::mm stream=compute self=b0[0:48] mat2=b1[0:60] out=b2[0:80]  "
+            "# model.py:3 linear");
 }
 
 TEST(PlanTest, RefusesAnotherVersionByName) {
   Plan plan = LinearPlan(2, 2, 2);
   plan.version = 7;
-  EXPECT_EQ(Parse(plan).message(), "plan: format version 7 cannot be read, this runtime reads version 1; compile the step again with this Heddle");
+  EXPECT_EQ(Parse(plan).message(),
+            "plan: format version 7 cannot be read, this runtime reads version "
+            "1; compile the step again with this Heddle");
 }
 
 TEST(PlanTest, NamesEachKindOfNonsense) {
@@ -48,7 +53,8 @@ TEST(PlanTest, NamesEachKindOfNonsense) {
       {"size -1", [](Plan& p) { p.values[0].sizes[0] = -1; }},
       {"negative offset", [](Plan& p) { p.values[0].offset = -4; }},
       {"multiple of 256", [](Plan& p) { p.buffers[2].offset = 4; }},
-      {"more than any memory", [](Plan& p) { p.buffers[2].bytes = UINT64_MAX; }},
+      {"more than any memory",
+       [](Plan& p) { p.buffers[2].bytes = UINT64_MAX; }},
       {"scratch arena", [](Plan& p) { p.sections[0].scratch_bytes = 256; }},
       {"state arena", [](Plan& p) { p.state_bytes = 0; }},
       {"value 77", [](Plan& p) { p.sections[0].steps[0].args[0].i = 77; }},
@@ -65,14 +71,16 @@ TEST(PlanTest, NamesEachKindOfNonsense) {
       {"no sections", [](Plan& p) { p.sections.clear(); }},
       {"neither cpu nor cuda", [](Plan& p) { p.target = "tpu"; }},
       {"neither replay nor train", [](Plan& p) { p.mode = "dream"; }},
-      {"bytes of data", [](Plan& p) { p.constants.push_back({"c", p.state[0].value, {1, 2}}); }},
+      {"bytes of data",
+       [](Plan& p) { p.constants.push_back({"c", p.state[0].value, {1, 2}}); }},
   };
   for (const auto& [text, damage] : kCases) {
     Plan plan = LinearPlan(2, 2, 2);
     damage(plan);
     const absl::Status status = Parse(plan);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
-    EXPECT_NE(std::string(status.message()).find(text), std::string::npos) << "wanted '" << text << "' in: " << status;
+    EXPECT_NE(std::string(status.message()).find(text), std::string::npos)
+        << "wanted '" << text << "' in: " << status;
   }
 }
 
@@ -81,14 +89,18 @@ TEST(PlanTest, DamagedBytesNeverCrash) {
   std::mt19937 random(1);
   for (int i = 0; i < 20000; ++i) {
     std::vector<uint8_t> bytes = good;
-    for (int flips = 1 + static_cast<int>(random() % 4); flips-- > 0;) bytes[random() % bytes.size()] = static_cast<uint8_t>(random());
+    for (int flips = 1 + static_cast<int>(random() % 4); flips-- > 0;)
+      bytes[random() % bytes.size()] = static_cast<uint8_t>(random());
     if (i % 5 == 0) bytes.resize(random() % bytes.size());
     const absl::StatusOr<Plan> plan = ParsePlan(bytes.data(), bytes.size());
     if (plan.ok()) PlanText(*plan);
   }
 }
 
-TEST(PlanTest, AMissingFileIsNamed) { EXPECT_EQ(ReadPlan("no/such.plan").status().message(), "no/such.plan: No such file or directory"); }
+TEST(PlanTest, AMissingFileIsNamed) {
+  EXPECT_EQ(ReadPlan("no/such.plan").status().message(),
+            "no/such.plan: No such file or directory");
+}
 
 }  // namespace
 }  // namespace heddle::plan

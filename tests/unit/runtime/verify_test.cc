@@ -1,5 +1,7 @@
 // The checker finds every planted fault and accepts every plan without one.
-// A fault counts only if it is real: where that is not plain from the construction, an order computed by graph search (not by the checker's vector clocks) says so.
+// A fault counts only if it is real: where that is not plain from the
+// construction, an order computed by graph search (not by the checker's vector
+// clocks) says so.
 
 #include "runtime/plan/verify.h"
 
@@ -30,9 +32,11 @@ std::vector<std::vector<bool>> Reachable(const Section& section) {
   std::map<uint32_t, size_t> signaller;
   for (size_t i = 0; i < n; ++i) {
     const Step& step = section.steps[i];
-    if (const auto it = last.find(step.stream); it != last.end()) edges[it->second].push_back(i);
+    if (const auto it = last.find(step.stream); it != last.end())
+      edges[it->second].push_back(i);
     for (uint32_t event : step.waits) {
-      if (const auto it = signaller.find(event); it != signaller.end()) edges[it->second].push_back(i);
+      if (const auto it = signaller.find(event); it != signaller.end())
+        edges[it->second].push_back(i);
     }
     if (step.signal >= 0) signaller[static_cast<uint32_t>(step.signal)] = i;
     last[step.stream] = i;
@@ -49,13 +53,16 @@ std::vector<std::vector<bool>> Reachable(const Section& section) {
   return reach;
 }
 
-// True if two steps touch the same buffer, one of them writing, and nothing orders them.
+// True if two steps touch the same buffer, one of them writing, and nothing
+// orders them.
 bool HasRace(const Plan& plan, const Section& section) {
   const auto reach = Reachable(section);
   for (const auto& [buffer, uses] : CollectAccesses(plan, section)) {
     for (const Access& a : uses) {
       for (const Access& b : uses) {
-        if (a.step >= b.step || b.step >= section.steps.size() || (!a.write && !b.write)) continue;
+        if (a.step >= b.step || b.step >= section.steps.size() ||
+            (!a.write && !b.write))
+          continue;
         if (!reach[a.step][b.step]) return true;
       }
     }
@@ -85,7 +92,8 @@ std::vector<uint32_t> ScratchBuffers(const Plan& plan, const Step& step) {
 void GrowScratch(Plan& plan) {
   uint64_t end = 0;
   for (const Buffer& buffer : plan.buffers) {
-    if (buffer.arena == Arena::kScratch) end = std::max(end, buffer.offset + buffer.bytes);
+    if (buffer.arena == Arena::kScratch)
+      end = std::max(end, buffer.offset + buffer.bytes);
   }
   for (Section& section : plan.sections) section.scratch_bytes = end;
 }
@@ -94,7 +102,8 @@ bool DropWait(Plan& plan, Random& random) {
   Section& section = plan.sections[Pick(random, plan.sections.size())];
   Step& step = section.steps[Pick(random, section.steps.size())];
   if (step.waits.empty()) return false;
-  step.waits.erase(step.waits.begin() + static_cast<long>(Pick(random, step.waits.size())));
+  step.waits.erase(step.waits.begin() +
+                   static_cast<long>(Pick(random, step.waits.size())));
   return HasRace(plan, section);
 }
 
@@ -119,14 +128,17 @@ bool OtherStream(Plan& plan, Random& random) {
   if (plan.streams.size() < 2) return false;
   Section& section = plan.sections[Pick(random, plan.sections.size())];
   Step& step = section.steps[Pick(random, section.steps.size())];
-  step.stream = static_cast<uint16_t>((step.stream + 1 + Pick(random, plan.streams.size() - 1)) % plan.streams.size());
+  step.stream = static_cast<uint16_t>(
+      (step.stream + 1 + Pick(random, plan.streams.size() - 1)) %
+      plan.streams.size());
   return HasRace(plan, section);
 }
 
 // Two buffers of one step at one place.
 bool SwapOffset(Plan& plan, Random& random) {
   const Section& section = plan.sections[Pick(random, plan.sections.size())];
-  const std::vector<uint32_t> buffers = ScratchBuffers(plan, section.steps[Pick(random, section.steps.size())]);
+  const std::vector<uint32_t> buffers =
+      ScratchBuffers(plan, section.steps[Pick(random, section.steps.size())]);
   if (buffers.size() < 2) return false;
   plan.buffers[buffers[0]].offset = plan.buffers[buffers[1]].offset;
   GrowScratch(plan);
@@ -139,14 +151,17 @@ bool EarlyFree(Plan& plan, Random& random) {
   const auto accesses = CollectAccesses(plan, section);
   std::vector<uint32_t> scratch;
   for (const auto& [buffer, uses] : accesses) {
-    if (plan.buffers[buffer].arena == Arena::kScratch) scratch.push_back(buffer);
+    if (plan.buffers[buffer].arena == Arena::kScratch)
+      scratch.push_back(buffer);
   }
   if (scratch.size() < 2) return false;
   const uint32_t victim = scratch[Pick(random, scratch.size())];
   const uint32_t thief = scratch[Pick(random, scratch.size())];
   const auto& v = accesses.at(victim);
   const auto& t = accesses.at(thief);
-  if (victim == thief || t.front().step <= v.front().step || t.front().step >= v.back().step) return false;
+  if (victim == thief || t.front().step <= v.front().step ||
+      t.front().step >= v.back().step)
+    return false;
   plan.buffers[thief].offset = plan.buffers[victim].offset;
   GrowScratch(plan);
   return true;
@@ -157,13 +172,20 @@ bool MoveBeforeProducer(Plan& plan, Random& random) {
   Section& section = plan.sections[Pick(random, plan.sections.size())];
   const size_t consumer = Pick(random, section.steps.size());
   for (const Arg& arg : section.steps[consumer].args) {
-    if (arg.kind != ArgKind::kValue || plan.buffers[plan.values[static_cast<size_t>(arg.i)].buffer].arena != Arena::kScratch) continue;
+    if (arg.kind != ArgKind::kValue ||
+        plan.buffers[plan.values[static_cast<size_t>(arg.i)].buffer].arena !=
+            Arena::kScratch)
+      continue;
     for (size_t producer = 0; producer < consumer; ++producer) {
       for (int32_t result : section.steps[producer].results) {
-        if (plan.values[static_cast<size_t>(result)].buffer != plan.values[static_cast<size_t>(arg.i)].buffer) continue;
+        if (plan.values[static_cast<size_t>(result)].buffer !=
+            plan.values[static_cast<size_t>(arg.i)].buffer)
+          continue;
         const Step step = section.steps[consumer];
-        section.steps.erase(section.steps.begin() + static_cast<long>(consumer));
-        section.steps.insert(section.steps.begin() + static_cast<long>(producer), step);
+        section.steps.erase(section.steps.begin() +
+                            static_cast<long>(consumer));
+        section.steps.insert(
+            section.steps.begin() + static_cast<long>(producer), step);
         return true;
       }
     }
@@ -187,7 +209,8 @@ bool DropProducer(Plan& plan, Random& random) {
   }
   if (!read) return false;
   section.steps.erase(section.steps.begin() + static_cast<long>(dropped));
-  section.events = std::min<uint32_t>(section.events, static_cast<uint32_t>(section.steps.size()));
+  section.events = std::min<uint32_t>(
+      section.events, static_cast<uint32_t>(section.steps.size()));
   return true;
 }
 
@@ -207,13 +230,17 @@ bool WrongSection(Plan& plan, Random& random) {
   if (&from == &to) return false;
   const size_t at = Pick(random, from.steps.size());
   const Step step = from.steps[at];
-  // A copy of an accumulation moved to the other micro-section is only wrong if it reads what that section has not made; the update is wrong anywhere else.
+  // A copy of an accumulation moved to the other micro-section is only wrong if
+  // it reads what that section has not made; the update is wrong anywhere else.
   const bool update = step.name == "adamw";
   if (!update && ScratchBuffers(plan, step).size() < 2) return false;
   if (!update && step.name == "grad_norm") return false;
   bool reads_scratch = false;
   for (const Arg& arg : step.args) {
-    if (arg.kind == ArgKind::kValue && plan.buffers[plan.values[static_cast<size_t>(arg.i)].buffer].arena == Arena::kScratch) reads_scratch = true;
+    if (arg.kind == ArgKind::kValue &&
+        plan.buffers[plan.values[static_cast<size_t>(arg.i)].buffer].arena ==
+            Arena::kScratch)
+      reads_scratch = true;
   }
   if (!update && !reads_scratch) return false;
   from.steps.erase(from.steps.begin() + static_cast<long>(at));
@@ -242,9 +269,11 @@ bool UnwrittenResult(Plan& plan, Random& random) {
 
 bool StateOverlap(Plan& plan, Random& random) {
   if (plan.state.size() < 2) return false;
-  const size_t a = Pick(random, plan.state.size()), b = Pick(random, plan.state.size());
+  const size_t a = Pick(random, plan.state.size()),
+               b = Pick(random, plan.state.size());
   if (a == b) return false;
-  plan.buffers[plan.values[plan.state[a].value].buffer].offset = plan.buffers[plan.values[plan.state[b].value].buffer].offset;
+  plan.buffers[plan.values[plan.state[a].value].buffer].offset =
+      plan.buffers[plan.values[plan.state[b].value].buffer].offset;
   return true;
 }
 
@@ -296,10 +325,13 @@ bool DropAccumulate(Plan& plan, Random& random) {
 
 TEST(VerifyTest, AcceptsValidPlans) {
   for (uint32_t seed = 0; seed < 60; ++seed) {
-    const absl::Status status = Verify(RandomPlan(seed, 1 + static_cast<int>(seed % 5), 40));
+    const absl::Status status =
+        Verify(RandomPlan(seed, 1 + static_cast<int>(seed % 5), 40));
     EXPECT_TRUE(status.ok()) << seed << " " << status;
   }
-  for (int layers : {1, 2, 5}) EXPECT_TRUE(Verify(TrainPlan(layers, 8)).ok()) << Verify(TrainPlan(layers, 8));
+  for (int layers : {1, 2, 5})
+    EXPECT_TRUE(Verify(TrainPlan(layers, 8)).ok())
+        << Verify(TrainPlan(layers, 8));
 }
 
 TEST(VerifyTest, FindsEveryPlantedFault) {
@@ -326,13 +358,18 @@ TEST(VerifyTest, FindsEveryPlantedFault) {
     int planted = 0;
     for (uint32_t seed = 0; seed < 4000 && planted < 60; ++seed) {
       Random random(seed);
-      Plan plan = seed % 3 == 0 ? TrainPlan(1 + static_cast<int>(seed % 4), 8) : RandomPlan(seed % 97, 2 + static_cast<int>(seed % 4), 24);
+      Plan plan =
+          seed % 3 == 0
+              ? TrainPlan(1 + static_cast<int>(seed % 4), 8)
+              : RandomPlan(seed % 97, 2 + static_cast<int>(seed % 4), 24);
       if (!fault(plan, random)) continue;
       ++planted;
       const std::vector<uint8_t> bytes = Serialize(plan);
       const absl::StatusOr<Plan> parsed = ParsePlan(bytes.data(), bytes.size());
       ASSERT_TRUE(parsed.ok()) << name << " " << parsed.status();
-      EXPECT_FALSE(Verify(*parsed).ok()) << name << " was not found, seed " << seed << "\n" << PlanText(plan);
+      EXPECT_FALSE(Verify(*parsed).ok())
+          << name << " was not found, seed " << seed << "\n"
+          << PlanText(plan);
     }
     EXPECT_GE(planted, 40) << name;
     total += planted;

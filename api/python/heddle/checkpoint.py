@@ -1,0 +1,187 @@
+"""Versions of a training run on disk, in the layout that `heddle-run` reads and writes too.
+
+DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads), optimizer.safetensors (tensors named "kind/NAME") and trainer.json. A version is written
+under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ._names import nearest
+from .errors import HeddleError
+
+FORMAT_VERSION = 1
+_VERSION = re.compile(r"step-\d{8,}(?:\.\d+)?")
+
+
+def skeleton(model):
+    """A copy of a Hugging Face model with its tensors on the meta device: what `save_pretrained` needs besides a state dict. None for other models."""
+    if not hasattr(model, "save_pretrained"):
+        return None
+    memo = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        meta = tensor.detach().to("meta")
+        memo[id(tensor)] = torch.nn.Parameter(meta, requires_grad=tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else meta
+    return copy.deepcopy(model, memo)
+
+
+@contextlib.contextmanager
+def _named_errors(folder):
+    """File-system trouble as an error that says where, and what to do about a full disk."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "; free some space or write elsewhere" if error.errno == 28 else ""
+        raise HeddleError(f"{error.filename or folder}: {error.strerror or error}{remedy}") from error
+    except safetensors.SafetensorError as error:
+        remedy = "; free some space or write elsewhere" if "os error 28" in str(error) else ""
+        raise HeddleError(f"{folder}: {error}{remedy}") from error
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_model(folder, tensors, model_skeleton):
+    """Writes weights, and config where there is a Hugging Face model, so that `from_pretrained(folder)` loads them. `tensors`: by name, tied names all present."""
+    folder = pathlib.Path(folder)
+    with _named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if model_skeleton is None:
+            once, seen = {}, set()
+            for name, tensor in tensors.items():
+                if tensor.data_ptr() not in seen or not tensor.numel():
+                    seen.add(tensor.data_ptr())
+                    once[name] = tensor.contiguous()
+            safetensors.torch.save_file(once, folder / "model.safetensors", {"format": "pt"})
+            return
+        from transformers.utils import logging
+
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            model_skeleton.save_pretrained(folder, state_dict=dict(tensors))
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _saved_tensors(folder):
+    """name -> (file, dtype, shape) of every tensor of the model's files in `folder`."""
+    found = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safetensors.safe_open(path, "pt") as file:
+            for name in file.keys():
+                part = file.get_slice(name)
+                found[name] = (path, part.get_dtype(), tuple(part.get_shape()))
+    return found
+
+
+def _tensor(path, name):
+    with safetensors.safe_open(path, "pt") as file:
+        return file.get_tensor(name)
+
+
+def _order(version):
+    return version.stat().st_mtime_ns
+
+
+def _remove_old(folder, keep, current):
+    versions = sorted((p for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir() and p != current), key=_order, reverse=True)
+    for version in versions[max(0, keep - 1) :]:
+        shutil.rmtree(version, ignore_errors=True)
+
+
+def save(folder, step, weights, state, model_skeleton, extra, keep):
+    """Writes one version and returns its path.
+
+    `weights`: what `from_pretrained` is to load, {name: tensor}; `state`: {(kind, name): tensor}, everything that the plan's state holds. Of it whatever the model's files do
+    not hold bit for bit (moments, masters, parameters that Hugging Face stores in another form) goes to optimizer.safetensors.
+    """
+    folder = pathlib.Path(folder)
+    trainer = json.dumps({"format_version": FORMAT_VERSION, "step": step, "extra": extra}, indent=2)
+    with _named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".writing-step-{step:08d}-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            write_model(temporary, weights, model_skeleton)
+            saved = _saved_tensors(temporary)
+            rest = {}
+            for (kind, name), tensor in state.items():
+                stored = kind in ("parameter", "buffer") and name in saved and name in weights and weights[name].dtype == tensor.dtype and saved[name][2] == tuple(tensor.shape)
+                if not stored and not (kind == "parameter" and ("master", name) in state):
+                    rest[f"{kind}/{name}"] = tensor.contiguous()
+            safetensors.torch.save_file(rest, temporary / "optimizer.safetensors")
+            (temporary / "trainer.json").write_text(trainer + "\n")
+            for path in temporary.iterdir():
+                _sync(path)
+            _sync(temporary)
+            version, again = folder / f"step-{step:08d}", 0
+            while version.exists():
+                again += 1
+                version = folder / f"step-{step:08d}.{again}"
+            os.rename(temporary, version)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        link = folder / f".latest-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(version.name)
+        os.replace(link, folder / "latest")
+        _sync(folder)
+        _remove_old(folder, keep, version)
+    return version
+
+
+def load(folder, entries):
+    """(step, {(kind, name): tensor}, extra) of `folder`'s latest version, or of `folder` where it is a version itself.
+
+    `entries`: the plan's state, (kind, names, shape) each; all of it is found and checked before anything is returned.
+    """
+    folder = pathlib.Path(folder)
+    version = folder if (folder / "trainer.json").exists() else folder / "latest"
+    if not (version / "trainer.json").exists():
+        raise HeddleError(f"{folder}: there is no checkpoint here (neither 'latest' nor trainer.json)")
+    with _named_errors(version):
+        try:
+            trainer = json.loads((version / "trainer.json").read_text())
+            format_version, step = trainer["format_version"], trainer["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HeddleError(f"{version / 'trainer.json'}: not a checkpoint's description ({type(error).__name__}: {error})") from None
+        if format_version != FORMAT_VERSION:
+            raise HeddleError(f"{version}: checkpoint format version {format_version} cannot be read, this Heddle reads version {FORMAT_VERSION}")
+        if not isinstance(step, int) or step < 0:
+            raise HeddleError(f"{version / 'trainer.json'}: step {step!r} is no number of updates")
+        path = version / "optimizer.safetensors"
+        model, rest = _saved_tensors(version), {}
+        if path.exists():
+            with safetensors.safe_open(path, "pt") as file:
+                rest = {name: file.get_tensor(name) for name in file.keys()}
+        state, masters = {}, {names[0] for kind, names, _ in entries if kind == "master"}
+        for kind, names, shape in entries:
+            tensor = next((rest[f"{kind}/{name}"] for name in names if f"{kind}/{name}" in rest), None)
+            if tensor is None and kind == "parameter" and names[0] in masters:
+                continue  # follows from its master
+            if tensor is None and kind in ("parameter", "buffer"):
+                tensor = next((_tensor(model[name][0], name) for name in names if name in model), None)
+            if tensor is None:
+                known = [*rest, *(f"parameter/{name}" for name in model)]
+                raise HeddleError(f"{version}: there is no {kind} of '{names[0]}'{nearest(f'{kind}/{names[0]}', known)}; is this a checkpoint of the same model?")
+            if tuple(tensor.shape) != tuple(shape):
+                raise HeddleError(f"{version}: the {kind} of '{names[0]}' has shape {tuple(tensor.shape)} and the plan needs {tuple(shape)}")
+            state[kind, names[0]] = tensor
+        return step, state, trainer.get("extra", {})

@@ -1,0 +1,470 @@
+"""heddle.compile: a model, a batch and an optimizer become one object whose call is a training step.
+
+The plan's sections run in one order: prologue for every micro-batch (guards, label counts), micro_first, micro_next..., boundary. What a step changes lies in the plan's
+state; the model that was compiled is never written except by `sync`.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import threading
+
+import torch
+
+from . import checkpoint
+from ._batches import Splitter
+from ._names import nearest
+from .capture import PRECISIONS, Program, _precision_of, _write_atomically, capture
+from .compiler import Executable, compile_program
+from .errors import CaptureError, HeddleError
+from .optim import AdamW
+from .plan import Plan
+
+_KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOutput:
+    """What a step reports. `loss` is the average over all micro-batches; it and `grad_norm` (before clipping) are NaN where the step had no valid label. `skipped`: nothing
+    was updated. `outputs`: the program's other named outputs, of the last micro-batch."""
+
+    loss: float
+    grad_norm: float
+    skipped: bool
+    lr: float
+    outputs: dict = dataclasses.field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Holds Ctrl-C back until the block is done: state and step count must change together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived = []
+    before = signal.signal(signal.SIGINT, lambda *_: arrived.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)
+
+
+def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, plan=None, device="cpu", *, batch_dims=None):
+    """Compiles one training step.
+
+    Args:
+      model_or_program: a torch.nn.Module, whose weights are copied in, or a Program, whose weights `load_state_dict` or `load_checkpoint` bring.
+      batch: the example micro-batch (dict, tuple or tensor); its shapes become the step's.
+      loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
+      optimizer: heddle.AdamW.
+      schedule: None, one of heddle.schedules, or a callable(step) -> factor of the lr; `step` counts updates from 1.
+      plan: heddle.Plan; None takes its defaults.
+      device: "cpu" or "cuda".
+      batch_dims: {input name: dimension} of the tensors that are not split along dimension 0.
+
+    Returns a Step. Raises CaptureError, CompileError or HeddleError with what, where and what to do.
+    """
+    if not isinstance(optimizer, AdamW):
+        given = "no optimizer was given" if optimizer is None else f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of Heddle's"
+        raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...)")
+    if schedule is not None and not callable(schedule):
+        raise HeddleError(f"schedule={schedule!r} is neither None, one of heddle.schedules nor a callable(step) -> factor")
+    plan = Plan() if plan is None else plan
+    if not isinstance(plan, Plan):
+        raise HeddleError(f"plan is a {type(plan).__name__}; this version takes heddle.Plan only, DeepSpeed configurations are not read")
+    if device not in ("cpu", "cuda"):
+        raise HeddleError(f"unknown device '{device}'{nearest(device, ('cpu', 'cuda'))}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise HeddleError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and this version compiles for one rank; run without torchrun")
+    model = None if isinstance(model_or_program, Program) else model_or_program
+    if model is not None and not isinstance(model, torch.nn.Module):
+        raise HeddleError(f"cannot compile a {type(model).__name__}; pass a torch.nn.Module or a heddle.Program")
+    plan = dataclasses.replace(plan, precision=_resolved_precision(model_or_program, plan, device))
+    plan.refuse_unsupported(device)
+    if model is None:
+        program, evaluation, no_evaluation = model_or_program, None, "the step was compiled from a program; compile the model to evaluate"
+    else:
+        program = capture(model, batch, loss, device, plan.precision)
+        evaluation, no_evaluation = _capture_evaluation(model, batch, loss, device, plan.precision)
+    return Step(program, evaluation, no_evaluation, model, batch, optimizer, schedule, plan, device, batch_dims)
+
+
+def _resolved_precision(model_or_program, plan, device):
+    if not isinstance(model_or_program, Program):
+        return plan.precision or _precision_of(model_or_program)
+    written = {key: value for key, value in re.findall(r'\b(precision|target) = "(\w+)"', model_or_program.mlir)}
+    for key, asked in (("precision", plan.precision), ("target", device)):
+        if asked is not None and written.get(key) != asked:
+            raise HeddleError(f"the program was captured for {key} '{written.get(key)}' and '{asked}' is asked for; capture it for '{asked}'")
+    return written["precision"]
+
+
+def _capture_evaluation(model, batch, loss, device, precision):
+    """The forward in `eval()`, or None and the reason: a model without a loss outside training can still be trained."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.eval()
+        return capture(model, batch, loss, device, precision, backward=False), None
+    except CaptureError as error:
+        return None, f"the model cannot be captured in eval(): {error}"
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _named_tensors(model):
+    """Parameters and buffers by every name they have, with whether they are in the state dict."""
+    found = {name: (tensor, True) for name, tensor in model.named_parameters(remove_duplicate=False)}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for name, tensor in module._buffers.items():
+            if tensor is not None:
+                found[f"{prefix}.{name}" if prefix else name] = (tensor, name not in module._non_persistent_buffers_set)
+    return found
+
+
+class Step:
+    """A compiled step; `heddle.compile` makes it. `step(batch)` trains, everything else looks at or moves its state."""
+
+    def __init__(self, program, evaluation, no_evaluation, model, batch, optimizer, schedule, plan, device, batch_dims):
+        self.global_step = 0
+        self.plan, self.optimizer, self.schedule, self.device = plan, optimizer, schedule, device
+        self._no_evaluation = no_evaluation
+        self._operators = len(re.findall(r"^ *(?:%[\w:, %]+ = )?\"graph\.(?!step|return|guard)", program.mlir, re.M))
+        self._guards = program.mlir.count('"graph.guard"(')
+        self._split = Splitter(batch, re.findall(r'#graph\.input<"((?:[^"\\]|\\.)*)">', program.mlir), batch_dims)
+        named = _named_tensors(model) if model is not None else {}
+        parameters = {name: tensor for name, (tensor, _) in named.items() if isinstance(tensor, torch.nn.Parameter)}
+        names = parameters or {name: None for group in re.findall(r"#graph\.param<\[([^\]]*)\]", program.mlir) for name in re.findall(r'"([^"]+)"', group)}
+        self._bytes = compile_program(program, self._compiler_options(names), evaluation)
+        self._executable = Executable(self._bytes, plan.seed)
+        stats = self._executable.stats()
+        needed, budget = sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch")), plan.memory_bytes()
+        if budget is not None and needed > budget:
+            raise HeddleError(f"the plan needs {needed} bytes and heddle.Plan(memory=...) allows {budget}; use smaller micro-batches or allow more")
+        self._entries = self._executable.state
+        self._owner = {(entry["kind"], name): entry for entry in self._entries for name in entry["names"]}
+        # Names in the state dict whose tensors the plan does not hold, or holds rounded although no step changes them: kept as they were given.
+        self._untouched = {}
+        self._dtypes = {name: tensor.dtype for name, (tensor, _) in named.items()}
+        self._skeleton = checkpoint.skeleton(model) if model is not None else None
+        self._order = [name for name, (_, persistent) in named.items() if persistent]
+        self._writer, self._writer_error = None, None
+        self._loaded = model is not None and not any(tensor.is_meta for tensor, _ in named.values())
+        if not named:
+            self._order = [name for entry in self._entries if entry["kind"] == "parameter" or (entry["kind"] == "buffer" and entry["persistent"]) for name in entry["names"]]
+        if self._loaded:
+            self._fill({name: tensor for name, (tensor, _) in named.items()})
+
+    def _compiler_options(self, names):
+        plan, schedule = self.plan, self.schedule
+        recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed}
+        if schedule is not None:
+            recorded["schedule"] = schedule.config() if hasattr(schedule, "config") else {"kind": "callable"}
+        return {
+            "mode": "train",
+            "optimizer": self.optimizer.compiler_options(names),
+            "clip": plan.clip,
+            "loss_average": plan.loss_average,
+            "accumulate_dtype": plan.accumulate_dtype,
+            "master_dtype": plan.master_dtype,
+            "state_dtype": self.optimizer.state_dtype,
+            "config": {key: value for key, value in recorded.items() if value is not None},
+        }
+
+    # Running
+
+    def __call__(self, batch) -> StepOutput:
+        """Trains on `batch`: as many micro-batches as its leading dimensions hold, then one update. Nothing changes where no label is valid or a gradient is not finite."""
+        self._ready()
+        number = self.global_step + 1
+        lr = self._lr(number)
+        micros = self._split(batch)
+        divisor = self._begin(micros, number, lr)
+        if divisor == 0:
+            return StepOutput(math.nan, math.nan, True, lr)
+        loss, outputs = self._accumulate(micros, divisor)
+        with _uninterrupted():
+            results = self._executable.run("boundary", {})
+            finite = bool(results["output:finite"])
+            self.global_step += finite
+        return StepOutput(loss, float(results["output:grad_norm"]), not finite, lr, outputs)
+
+    def evaluate(self, batch) -> StepOutput:
+        """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
+        if self._no_evaluation:
+            raise HeddleError(f"this step cannot evaluate: {self._no_evaluation}")
+        self._ready()
+        total, weight, outputs = 0.0, 0, {}
+        for micro in self._split(batch):
+            labels = self._labels(micro)
+            results = self._executable.run("evaluate", micro)
+            outputs = _outputs(results)
+            share = 1 if labels is None else labels
+            if share:
+                loss = results["loss"]
+                total, weight = (float(loss) * share + total, weight + share)
+        loss = _rounded(total / weight, results["loss"].dtype) if weight else math.nan
+        return StepOutput(loss, math.nan, False, math.nan, outputs)
+
+    def gradients(self, batch) -> dict:
+        """The averaged gradients of `batch` by parameter name, in the accumulate dtype, before clipping; nothing is updated."""
+        self._ready()
+        micros = self._split(batch)
+        buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
+        divisor = self._begin(micros, self.global_step + 1, 0.0)
+        accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
+        if divisor:
+            self._accumulate(micros, divisor)
+        for name, value in buffers.items():
+            self._executable.set_state("buffer", name, value)
+        found = {}
+        for names in accumulators:
+            total = self._executable.get_state("accumulator", names[0])
+            found.update(dict.fromkeys(names, total / divisor if divisor else torch.zeros_like(total)))
+        return found
+
+    def _ready(self):
+        self._raise_writer_error()
+        if not self._loaded:
+            raise HeddleError("the step has no weights yet: the model lies on the meta device, or there was only a program; call load_state_dict or load_checkpoint first")
+
+    def _lr(self, number):
+        factor = 1.0 if self.schedule is None else float(self.schedule(number))
+        if not math.isfinite(factor):
+            raise HeddleError(f"the schedule's factor for update {number} is {factor}")
+        return self.optimizer.lr * factor
+
+    def _labels(self, micro):
+        """Valid labels of a micro-batch; None where the average is not over labels. Guards are checked on the way."""
+        if not self._has("prologue"):
+            return None
+        results = self._executable.run("prologue", micro)
+        return int(results["output:label_count"]) if "output:label_count" in results else None
+
+    def _has(self, section):
+        return section in self._executable.stats()["sections"]
+
+    def _begin(self, micros, number, lr):
+        """Prologues of all micro-batches; sets the update's scalars and returns the divisor of gradients and losses."""
+        labels = [self._labels(micro) for micro in micros]
+        divisor = len(micros) if labels[0] is None else sum(labels)
+        scalars = {"lr": lr, "step": number, "micro_batches": len(micros), "label_count": divisor}
+        for name, value in scalars.items():
+            self._executable.set_scalar(name, value)
+        return divisor
+
+    def _accumulate(self, micros, divisor):
+        """Forward and backward of all micro-batches: their average loss, and the last one's outputs."""
+        total = 0.0
+        try:
+            for i, micro in enumerate(micros):
+                results = self._executable.run("micro_next" if i else "micro_first", micro)
+                total += float(results["loss"])
+        except HeddleError:
+            self._recover()
+            raise
+        return _rounded(total / divisor, results["loss"].dtype), _outputs(results)
+
+    def _recover(self):
+        """A run that failed in a micro-batch has updated nothing, but its executable refuses to go on: the state moves to a fresh one."""
+        fresh = Executable(self._bytes, self.plan.seed)
+        for kind, name, tensor in self._state():
+            fresh.set_state(kind, name, tensor)
+        self._executable = fresh
+
+    # State
+
+    def _state(self):
+        for entry in self._entries:
+            if entry["kind"] in _KEPT:
+                yield entry["kind"], entry["names"][0], self._executable.get_state(entry["kind"], entry["names"][0])
+
+    def _kind(self, name):
+        """Where the plan holds the value of a name of the state dict, or None."""
+        return next((kind for kind in ("master", "parameter", "buffer") if (kind, name) in self._owner), None)
+
+    def _fill(self, tensors):
+        """Weights into the plan; `tensors` is complete and of the right shapes."""
+        self._untouched = {}
+        for name in self._order:
+            kind = self._kind(name)
+            entry = self._owner.get((kind, name))
+            changed = entry is not None and (entry["trainable"] or kind == "buffer")
+            if not changed and (entry is None or self._executable.get_state(kind, name).dtype != tensors[name].dtype):
+                self._untouched[name] = tensors[name].detach().clone()
+        with torch.no_grad():
+            for entry in self._entries:
+                kind, name = entry["kind"], entry["names"][0]
+                if kind in ("parameter", "master") or (kind == "buffer" and entry["persistent"]):
+                    self._executable.set_state(kind, name, tensors[name])
+
+    def state_dict(self) -> dict:
+        """Full tensors (copies) under their Hugging Face names, tied ones under each, in the master dtype."""
+        self._ready()
+        read, found = {}, collections.OrderedDict()
+        for name in self._order:
+            if name in self._untouched:
+                found[name] = self._untouched[name].clone()
+                continue
+            kind = self._kind(name)
+            entry = self._owner[kind, name]
+            if id(entry) not in read:
+                read[id(entry)] = self._executable.get_state(kind, name)
+            found[name] = read[id(entry)]
+        return found
+
+    def load_state_dict(self, state_dict):
+        """Takes weights by name, whatever their dtype; moments and step count stay. All is checked before anything is written; of tied names one is enough."""
+        state_dict = dict(state_dict)
+        for name in state_dict:
+            if name not in self._order and (self._kind(name) is None):
+                raise HeddleError(f"the state dict has '{name}', which the step does not{nearest(name, self._order)}")
+        tensors, lacking = {}, []
+        for name in self._order:
+            entry = self._owner.get((self._kind(name), name))
+            given = next((n for n in [name, *(entry["names"] if entry else ())] if n in state_dict), None)
+            if given is None:
+                lacking.append(name)
+                continue
+            shape = tuple(entry["shape"]) if entry else tuple(self._untouched[name].shape) if name in self._untouched else tuple(state_dict[given].shape)
+            if tuple(state_dict[given].shape) != shape:
+                raise HeddleError(f"'{given}' has shape {tuple(state_dict[given].shape)} in the state dict and {shape} in the step")
+            tensors[name] = state_dict[given]
+        if lacking:
+            raise HeddleError(f"the state dict lacks {len(lacking)} tensors of the step, the first is '{lacking[0]}'")
+        self._fill(tensors)
+        self._loaded = True
+
+    def optimizer_state_dict(self) -> dict:
+        """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...}}}, copies."""
+        found = {}
+        for kind, name, tensor in self._state():
+            if kind not in ("parameter", "master", "buffer"):
+                found.setdefault(name, {})[kind] = tensor
+        return {"step": self.global_step, "state": found}
+
+    def sync(self, model):
+        """Copies the state into `model`'s parameters and persistent buffers, in their own dtypes. Shapes and names are checked before anything is written."""
+        ours, theirs = self.state_dict(), {name: tensor for name, (tensor, persistent) in _named_tensors(model).items() if persistent}
+        for name, tensor in theirs.items():
+            if name not in ours:
+                raise HeddleError(f"the model has '{name}', which the step does not{nearest(name, ours)}")
+            if ours[name].shape != tensor.shape or tensor.is_meta:
+                raise HeddleError(f"'{name}' has shape {tuple(tensor.shape)}{' on the meta device' if tensor.is_meta else ''} in the model and {tuple(ours[name].shape)} in the step")
+        with torch.no_grad():
+            for name, tensor in theirs.items():
+                tensor.copy_(ours[name])
+
+    def _weights(self):
+        """The state dict in the model's own dtypes; tied names share one tensor, as `save_pretrained` expects."""
+        cast = {}
+        for name, tensor in (ours := self.state_dict()).items():
+            cast.setdefault(id(tensor), tensor.to(self._dtypes.get(name, tensor.dtype)))
+        return {name: cast[id(tensor)] for name, tensor in ours.items()}
+
+    def save_pretrained(self, folder):
+        """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config."""
+        checkpoint.write_model(folder, self._weights(), self._skeleton)
+
+    # Checkpoints and files
+
+    def save_checkpoint(self, folder, extra=None, wait=True, keep=2):
+        """Writes a version of everything that training needs into `folder` and returns its path.
+
+        Args:
+          extra: what `load_checkpoint` is to give back; must be representable in JSON.
+          wait: True returns when the version is durable; False returns once the state is copied and writes on a thread, whose failure the next call raises.
+          keep: how many versions to keep, this one included.
+        """
+        if not isinstance(keep, int) or keep < 1:
+            raise HeddleError(f"keep={keep!r} is not a number of versions of at least 1")
+        extra = {} if extra is None else extra
+        try:
+            json.dumps(extra)
+        except (TypeError, ValueError) as error:
+            raise HeddleError(f"extra cannot be written as JSON: {error}") from None
+        self.wait_for_checkpoint()
+        weights, state = self._weights(), {(kind, name): tensor for kind, name, tensor in self._state()}
+        arguments = (folder, self.global_step, weights, state, self._skeleton, extra, keep)
+        if wait:
+            return checkpoint.save(*arguments)
+
+        def write():
+            try:
+                checkpoint.save(*arguments)
+            except BaseException as error:
+                self._writer_error = error
+
+        self._writer = threading.Thread(target=write, name="heddle-checkpoint")
+        self._writer.start()
+        return pathlib.Path(folder) / f"step-{self.global_step:08d}"
+
+    def wait_for_checkpoint(self):
+        """Returns when a version written with wait=False is durable; raises what went wrong with it."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        self._raise_writer_error()
+
+    def _raise_writer_error(self):
+        error, self._writer_error = self._writer_error, None
+        if error is not None:
+            raise HeddleError(f"the checkpoint in the background was not written: {error}") from error
+
+    def load_checkpoint(self, folder):
+        """Takes the latest version in `folder` (or `folder` itself, if it is a version): weights, moments, step count. Returns its `extra`. A bad version changes nothing."""
+        self.wait_for_checkpoint()
+        entries = [(entry["kind"], entry["names"], entry["shape"]) for entry in self._entries if entry["kind"] in _KEPT and (entry["kind"] != "buffer" or entry["persistent"])]
+        number, state, extra = checkpoint.load(folder, entries)
+        with _uninterrupted():
+            for (kind, name), tensor in state.items():
+                self._executable.set_state(kind, name, tensor)
+                if kind == "master":
+                    self._executable.set_state("parameter", name, tensor)
+            self.global_step, self._loaded = number, True
+        return extra
+
+    def save(self, path):
+        """Writes the plan for `heddle-run`. Raises for a schedule that is Python code."""
+        if self.schedule is not None and not hasattr(self.schedule, "config"):
+            raise HeddleError("a callable schedule cannot be saved into a plan; use one of heddle.schedules")
+        path = pathlib.Path(path)
+        _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._bytes))
+
+    def explain(self) -> dict:
+        """What was compiled: operators, memory in bytes, sections, averaging, guards, collectives."""
+        stats, memory = self._executable.stats(), collections.Counter()
+        for entry in self._entries:
+            memory[entry["kind"]] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
+        tokens = "tokens" if any(b"%s" % text in self._bytes for text in (b'"loss_average":"tokens"', b'"loss_average": "tokens"')) else "batches"
+        return {
+            "device": self.device,
+            "precision": self.plan.precision,
+            "operators": self._operators,
+            "sections": stats["sections"],
+            "memory": {**{f"state of kind {kind}": size for kind, size in memory.items()}, **{k: v for k, v in stats.items() if k.endswith("_bytes")}},
+            "loss_average": tokens,
+            "guards": self._guards,
+            "collectives": 0,
+            "evaluation": self._no_evaluation or "captured",
+        }
+
+
+_ITEM_BYTES = {"bool": 1, "u8": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16}
+
+
+def _outputs(results):
+    return {name.partition(":")[2]: tensor for name, tensor in results.items() if name.startswith("output:")}
+
+
+def _rounded(value, dtype):
+    """`value` as the loss's dtype has it: what one division in that dtype would give."""
+    return float(torch.tensor(value, dtype=torch.float64).to(dtype))

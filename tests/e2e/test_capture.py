@@ -1,0 +1,215 @@
+"""What capture keeps, and what it refuses: one error with operator, module and remedy, after which the next capture works."""
+
+import copy
+import random
+
+import families
+import heddle
+import numpy
+import pytest
+import torch
+import transformers as hf
+from torch.utils.checkpoint import checkpoint
+
+
+class Net(torch.nn.Module):
+    """`body(self, x)` between an embedding-free linear layer and a mean-square loss."""
+
+    def __init__(self, body, width=8):
+        super().__init__()
+        self.first = torch.nn.Linear(width, width)
+        self.second = torch.nn.Linear(width, width)
+        self.body = body
+
+    def forward(self, x, **extra):
+        return self.second(self.body(self, self.first(x), **extra)).square().mean()
+
+
+def check(body, x=None, **kwargs):
+    torch.manual_seed(0)
+    report = heddle.check(Net(body), {"x": torch.randn(4, 8) if x is None else x, **kwargs.pop("extra", {})}, **kwargs)
+    assert report.bit_identical, report
+    return report
+
+
+def refuse(body, pattern, extra=None):
+    model = Net(body)
+    with pytest.raises(heddle.CaptureError, match=pattern):
+        heddle.capture(model, {"x": torch.randn(4, 8), **(extra or {})})
+    check(lambda self, x: x.relu())
+
+
+def test_model_is_as_before():
+    model, batch = families.llama_tied(2, 8)
+    before = copy.deepcopy(model.state_dict())
+    addresses = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    heddle.capture(model, batch)
+    assert addresses == {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not torch.nn.modules.module._global_forward_hooks and not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_capture_is_deterministic_and_tied_weights_are_one_argument():
+    model, batch = families.llama_tied(2, 8)
+    text = heddle.capture(model, batch).mlir
+    assert text == heddle.capture(model, batch).mlir
+    assert '#graph.param<["model.embed_tokens.weight", "lm_head.weight"], true, "embedding">' in text
+
+
+def test_module_path_on_every_operator_and_backward_linked():
+    model, batch = families.llama(2, 8)
+    text = heddle.capture(model, batch).mlir
+    backward = [line for line in text.splitlines() if "#graph.phase<backward>" in line]
+    linked = [line for line in backward if "graph.node" in line]
+    assert len(linked) / len(backward) > 0.9
+    assert 'loc("model.layers.1.mlp.down_proj")' in text
+
+
+def test_source_lines_on_request():
+    model, batch = families.llama(2, 8)
+    assert "modeling_llama.py" in heddle.capture(model, batch, sources=True).mlir
+    assert "modeling_llama.py" not in heddle.capture(model, batch).mlir
+
+
+def test_meta_model_gives_the_same_program():
+    model, batch = families.llama(2, 8)
+    with torch.device("meta"):
+        meta = hf.AutoModelForCausalLM.from_config(model.config)
+    real, meta = heddle.capture(model, batch), heddle.capture(meta.train(), batch)
+    assert real.mlir == meta.mlir
+    assert all(torch.equal(real.constants[name], meta.constants[name]) for name in real.constants)
+
+
+def test_save_and_load(tmp_path):
+    model, batch = families.llama(2, 8)
+    program = heddle.capture(model, batch)
+    program.save(tmp_path / "step.mlir")
+    again = heddle.load_program(tmp_path / "step.mlir")
+    assert again.mlir == program.mlir and set(again.constants) == set(program.constants)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoint(reentrant):
+    check(lambda self, x: checkpoint(lambda y: torch.nn.functional.dropout(y.tanh(), 0.5).exp(), x, use_reentrant=reentrant))
+
+
+def test_frozen_parameters_and_no_grad():
+    torch.manual_seed(0)
+
+    def body(self, x):
+        with torch.no_grad():
+            scale = x.abs().mean()
+        return x * scale
+
+    model = Net(body)
+    model.first.weight.requires_grad_(False)
+    report = heddle.check(model, {"x": torch.randn(4, 8)})
+    assert report.bit_identical and "first.weight" not in report.gradients
+
+
+def test_in_place_writes_through_views():
+    def body(self, x):
+        y = x.clone()
+        y[:, ::2] *= 2
+        y[0] = y[1] + 1
+        z = y.view(-1)[3:9]
+        z.add_(1)
+        return y + z.sum()
+
+    check(body)
+
+
+def test_custom_autograd_function():
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return grad * 2 + 0 * x
+
+    check(lambda self, x: Double.apply(x))
+
+
+def test_custom_operator_with_fake_kernel():
+    @torch.library.custom_op("heddle_test::shift", mutates_args=())
+    def shift(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+    shift.register_fake(torch.empty_like)
+    shift.register_autograd(lambda ctx, grad: grad)
+    check(lambda self, x: torch.ops.heddle_test.shift(x))
+
+
+def test_host_reads_of_integers_become_guards():
+    def body(self, x, n):
+        return x * n.item() + x[: int(n[0].tolist())].sum()
+
+    model, n = Net(body), torch.tensor([3])
+    program = heddle.capture(model, {"x": torch.randn(4, 8), "n": n})
+    assert program.mlir.count('"graph.guard"') == 2
+    check(body, extra={"n": n})
+
+
+def test_constant_made_in_the_step():
+    check(lambda self, x: x * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]))
+
+
+OUTSIDE = torch.arange(8.0)
+
+
+@pytest.mark.parametrize(
+    "body, pattern",
+    [
+        (lambda self, x: x * OUTSIDE, r"aten::mul.*existed before the step.*Register it as a buffer"),
+        (lambda self, x: x * (2 if x.sum() > 0 else 1), r"asks for a .* value of the step"),
+        (lambda self, x: x * float(x.sum().item()), r"aten::_local_scalar_dense.*cannot steer a compiled step"),
+        (lambda self, x: x[x > 0].sum() + x, r"aten::.*shape depends on data"),
+        (lambda self, x: x * random.random(), r"host generator of `random`"),
+        (lambda self, x: x * numpy.random.rand(), r"host generator of `numpy.random`"),
+        (lambda self, x: x + torch.rand(8), r"host generator of `torch`"),
+        (lambda self, x: x.to_sparse().to_dense(), r"heddle.capture: "),
+        (lambda self, x: x + x.data_ptr(), r"data_ptr|data pointer|not allocated|storage"),
+        (lambda self, x: torch.autograd.grad(x.square().sum(), x, create_graph=True)[0], r"create_graph"),
+    ],
+)
+def test_refusals(body, pattern):
+    refuse(body, pattern)
+
+
+def test_refuses_operator_without_meta_kernel():
+    torch.library.define("heddle_test::opaque", "(Tensor x) -> Tensor")
+    torch.library.impl("heddle_test::opaque", "CPU", lambda x: x.clone())
+    refuse(lambda self, x: torch.ops.heddle_test.opaque(x), r"heddle_test::opaque in module.*register_fake")
+
+
+def test_refuses_more_than_64_host_values():
+    refuse(lambda self, x, n: x * sum(n.tolist()), r"more than 64.*pass it in the batch", {"n": torch.arange(65)})
+
+
+def test_refuses_compiled_modules():
+    model = torch.compile(Net(lambda self, x: x))
+    with pytest.raises(heddle.CaptureError, match="OptimizedModule.*capture the plain model"):
+        heddle.capture(model, {"x": torch.randn(4, 8)})
+
+
+def test_refuses_sparse_batch():
+    with pytest.raises(heddle.CaptureError, match="batch entry 'x' is sparse"):
+        heddle.capture(Net(lambda self, x: x), {"x": torch.randn(4, 8).to_sparse()})
+
+
+def test_error_names_the_callers_line():
+    with pytest.raises(heddle.CaptureError, match=r"test_capture.py:\d+"):
+        heddle.capture(Net(lambda self, x: x * OUTSIDE), {"x": torch.randn(4, 8)})
+
+
+def test_no_loss_and_unknown_precision():
+    with pytest.raises(heddle.CaptureError, match="the model returned no loss"):
+        heddle.capture(torch.nn.Linear(8, 8), (torch.randn(2, 8),))
+    with pytest.raises(heddle.CaptureError, match="unknown precision 'fp99'"):
+        heddle.capture(Net(lambda self, x: x), {"x": torch.randn(4, 8)}, precision="fp99")

@@ -1,0 +1,119 @@
+// What the description says when added up: FLOPs by kind, memory over time, modules, what lives longest, predicted times.
+// Invariant: every number that more than one output shows is computed here, so that text, page and trace cannot disagree.
+#ifndef HEDDLE_TOOLS_HEDDLE_INSPECT_ANALYSIS_H_
+#define HEDDLE_TOOLS_HEDDLE_INSPECT_ANALYSIS_H_
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/heddle-inspect/program.h"
+
+namespace heddle::inspect {
+
+// "1.5 GiB", "8.03 B" (count), "395 TFLOP", "1.2 ms".
+std::string bytesText(int64_t bytes);
+std::string countText(int64_t count);
+std::string flopsText(int64_t flops);
+std::string timeText(double seconds);
+
+// ---- Counting ----
+
+struct KindCount {
+  std::string kind;
+  int64_t ops = 0;
+  int64_t flops = 0;
+  int64_t bytes = 0;
+  // By phase: forward, backward, update.
+  std::array<int64_t, 3> phaseFlops{};
+};
+// Largest FLOPs first; views last.
+std::vector<KindCount> countKinds(const Section& section);
+
+struct Share {
+  int64_t ops = 0, structuredOps = 0;
+  int64_t flops = 0, structuredFlops = 0;
+  int64_t bytes = 0;
+  // The other operators, most frequent first.
+  std::vector<std::pair<std::string, int64_t>> others;
+};
+Share countShare(const Section& section);
+
+// A language model's closed form: 6 FLOPs for every weight of a matrix product and token, plus what the attention ops count.
+struct ClosedForm {
+  int64_t weights = 0;
+  int64_t tokens = 0;
+  int64_t attention = 0;
+  // The program's matrix products and attention.
+  int64_t counted = 0;
+
+  int64_t expected() const { return 6 * weights * tokens + attention; }
+};
+// Nothing for programs that the form does not describe: without input_ids or a backward pass, with experts, frozen weights or convolutions.
+std::optional<ClosedForm> closedForm(const Program& program, const Section& section);
+
+// ---- Modules ----
+
+struct Module {
+  std::string name;
+  int64_t elements = 0;
+  int64_t bytes = 0;
+  // Set on leaves: the index of the argument.
+  int argument = -1;
+  std::vector<std::unique_ptr<Module>> children;
+};
+// Parameters and buffers by module path; children in program order.
+std::unique_ptr<Module> moduleTree(const Program& program);
+// The same with equal numbered siblings as one: "0-31", `times` said in the name.
+std::string moduleTreeText(const Program& program, int maxDepth);
+
+// Kinds of arguments that are state of parameters, with their sums.
+struct StateSum {
+  std::string kind;
+  int64_t tensors = 0;
+  int64_t elements = 0;
+  int64_t bytes = 0;
+};
+std::vector<StateSum> stateSums(const Program& program);
+
+// ---- Memory ----
+
+using CategoryBytes = std::array<int64_t, kCategories>;
+
+struct MemoryCurve {
+  // One entry per op of the section: bytes that exist while it runs.
+  std::vector<CategoryBytes> at;
+  int peak = 0;
+
+  int64_t total(size_t op) const;
+};
+MemoryCurve memoryCurve(const Program& program, const Section& section);
+
+// Lifetimes, longest first; equal ones by size.
+std::vector<Lifetime> longestLived(const Program& program, const Section& section, size_t count);
+
+// ---- Time ----
+
+struct DeviceCost {
+  const char* name;
+  double launchSeconds;
+  double bytesPerSecond;
+  // Of matrix products in 16 bits, fp32, fp64; everything else runs at the memory's speed.
+  double flops16, flops32, flops64;
+};
+// The table's row for a program's target.
+const DeviceCost& deviceCost(const Program& program);
+
+struct Span {
+  double start = 0;
+  double duration = 0;
+};
+// When each op runs if every stream is a queue and events are waited for.
+std::vector<Span> predictTimes(const Program& program, const Section& section);
+
+}  // namespace heddle::inspect
+
+#endif  // HEDDLE_TOOLS_HEDDLE_INSPECT_ANALYSIS_H_

@@ -1,0 +1,3 @@
+#include "tools/heddle-inspect/heddle_inspect.h"
+
+int main(int argc, char** argv) { return heddle::heddleInspectMain(argc, argv); }
