@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -186,6 +187,13 @@ class Printer {
     TORCH_CHECK(false, "heddle.capture: a constant of type ", value.tagKind(), " cannot be written");
   }
 
+  // Inside an array MLIR leaves out the types that it would assume: i64, and f64 where the number is not hexadecimal.
+  static std::string ArrayElement(std::string attribute) {
+    bool number = !attribute.empty() && (std::isdigit(static_cast<unsigned char>(attribute[0])) || attribute[0] == '-') && attribute.rfind("0x", 0) != 0;
+    size_t type = attribute.find(" : ");
+    return number && type != std::string::npos ? attribute.substr(0, type) : attribute;
+  }
+
   // `type` is the schema's real type, which still tells a dtype from an int.
   static std::string Constant(const c10::IValue& value, const c10::TypePtr& declared) {
     c10::TypePtr type = declared;
@@ -205,7 +213,7 @@ class Printer {
         if (value.isBoolList()) return DenseArray("i1", items, [](const c10::IValue& v) { return Bool(v.toBool()); });
         if (element == c10::TypeKind::IntType || element == c10::TypeKind::SymIntType) return DenseArray("i64", items, [](const c10::IValue& v) { return Number(v.toInt()); });
         TORCH_CHECK(items.empty() || items[0].isInt() || items[0].isDouble() || items[0].isBool(), "heddle.capture: a list of ", items[0].tagKind(), " cannot be written");
-        return "[" + Join(items, ScalarAttribute) + "]";
+        return "[" + Join(items, [](const c10::IValue& v) { return ArrayElement(ScalarAttribute(v)); }) + "]";
       }
       default: return ScalarAttribute(value);
     }
@@ -295,7 +303,7 @@ class Printer {
       } else if (value.kind == Argument::Kind::kTensorList) {
         args += "[" + Join(value.values, entry) + "]";
       } else {
-        args += value.constant.isNone() ? "unit" : Constant(value.constant, op.schema->arguments()[i].real_type());
+        args += value.constant.isNone() ? "unit" : ArrayElement(Constant(value.constant, op.schema->arguments()[i].real_type()));
       }
     }
     inherent["args"] = "[" + args + "]";

@@ -42,6 +42,14 @@ void ForEachTensor(const c10::IValue& value, Visit visit) {
   }
 }
 
+// Attention kernels are tagged random for their dropout, which is mostly off.
+bool DrawsNumbers(const c10::FunctionSchema& schema, const torch::jit::Stack& stack, size_t base) {
+  for (size_t i = 0; i < schema.arguments().size(); ++i) {
+    if (schema.arguments()[i].name() == "dropout_p" && stack[base + i].isDouble()) return stack[base + i].toDouble() != 0.0;
+  }
+  return true;
+}
+
 bool IsTensorListType(const c10::TypePtr& type) {
   if (type->kind() != c10::TypeKind::ListType) return false;
   c10::TypePtr element = type->castRaw<c10::ListType>()->getElementType();
@@ -376,7 +384,7 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
   record.name = called;
   record.schema = &op.schema();
   LinkToAutograd(record);
-  if (HasTag(op, at::Tag::nondeterministic_seeded)) record.rng_id = next_rng_++;
+  if (HasTag(op, at::Tag::nondeterministic_seeded) && DrawsNumbers(op.schema(), *stack, base)) record.rng_id = next_rng_++;
 
   torch::jit::Stack meta_stack;
   std::vector<std::pair<const c10::TensorImpl*, at::Tensor>> identity;  // Meta impl → the trace tensor it stands for.

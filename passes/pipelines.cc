@@ -274,7 +274,6 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
       return "mesh '" + options.mesh +
              "' is malformed; write axes as name:size, as in dp:1";
     if (name != "dp" && name != "ep" && name != "sp") {
-      std::string nearest = nearestName(name, {"dp", "ep", "sp"});
       return "mesh '" + options.mesh + "' has the unknown axis '" + name.str() +
              "'; axes are dp, ep and sp";
     }

@@ -31,17 +31,61 @@ std::string List(c10::ArrayRef<int64_t> ints) {
   return absl::StrCat("[", absl::StrJoin(ints.begin(), ints.end(), ", "), "]");
 }
 
+// Replay draws from the default generator in recorded order. A step that a
+// checkpoint runs again carries the same id as the first one and must draw the
+// same numbers, after which the sequence goes on where it was.
+class ReplayedDraws {
+ public:
+  explicit ReplayedDraws(c10::Device device) : device_(device) {}
+
+  void Begin(const plan::Section& section) {
+    std::set<int32_t> seen;
+    states_.clear();
+    repeated_.clear();
+    for (const plan::Step& step : section.steps) {
+      if (step.rng_id >= 0 && !seen.insert(step.rng_id).second)
+        repeated_.insert(step.rng_id);
+    }
+  }
+
+  void BeforeDraw(int32_t rng_id) {
+    if (repeated_.count(rng_id) == 0) return;
+    at::Generator generator = at::globalContext().defaultGenerator(device_);
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    auto [state, first] = states_.try_emplace(rng_id, generator.clone());
+    if (first) return;
+    resume_ = generator.clone();
+    generator.set_state(state->second.get_state());
+  }
+
+  void AfterDraw() {
+    if (!resume_.has_value()) return;
+    at::Generator generator = at::globalContext().defaultGenerator(device_);
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(resume_->get_state());
+    resume_.reset();
+  }
+
+ private:
+  c10::Device device_;
+  std::set<int32_t> repeated_;
+  std::map<int32_t, at::Generator> states_;
+  std::optional<at::Generator> resume_;
+};
+
 class AtenStep final : public exec::PreparedStep {
  public:
   AtenStep(std::shared_ptr<Shared> shared, c10::OperatorHandle op,
            BoxedArgs args, const plan::Plan& plan, const plan::Step& step,
-           TensorTable& tensors, bool seed_random)
+           TensorTable& tensors, bool seed_random,
+           std::shared_ptr<ReplayedDraws> draws)
       : shared_(std::move(shared)),
         op_(std::move(op)),
         args_(std::move(args)),
         plan_(plan),
         step_(step),
-        seed_random_(seed_random && step.rng_id >= 0) {
+        seed_random_(seed_random && step.rng_id >= 0),
+        draws_(seed_random || step.rng_id < 0 ? nullptr : std::move(draws)) {
     for (int32_t value : step.results)
       results_.push_back(value < 0 ? at::Tensor()
                                    : tensors.at(static_cast<uint32_t>(value)));
@@ -58,7 +102,8 @@ class AtenStep final : public exec::PreparedStep {
                               ? c10::IValue(static_cast<int64_t>(*value))
                               : c10::IValue(*value);
     }
-    return RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
+    if (draws_ != nullptr) draws_->BeforeDraw(step_.rng_id);
+    absl::Status status = RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
       // Results must be gone before the scope ends: what they hold belongs to
       // it.
       struct Clear {
@@ -77,6 +122,8 @@ class AtenStep final : public exec::PreparedStep {
       if (absl::Status status = Flatten(&outputs); !status.ok()) return status;
       return first ? Learn(outputs, scope) : Check(outputs);
     });
+    if (draws_ != nullptr) draws_->AfterDraw();
+    return status;
   }
 
  private:
@@ -199,6 +246,7 @@ class AtenStep final : public exec::PreparedStep {
   const plan::Plan& plan_;
   const plan::Step& step_;
   bool seed_random_;
+  std::shared_ptr<ReplayedDraws> draws_;  // Null outside replay.
   std::vector<at::Tensor> results_;
   std::vector<c10::IValue> stack_;
   Learned learned_;
@@ -231,7 +279,7 @@ class AtenHandler final : public exec::StepHandler {
         BoxArgs(op->schema(), step, tensors, shared_->device);
     if (!args.ok()) return args.status();
     return std::unique_ptr<exec::PreparedStep>(new AtenStep(
-        shared_, *op, *std::move(args), plan, step, tensors, seed_random_));
+        shared_, *op, *std::move(args), plan, step, tensors, seed_random_, draws_));
   }
 
   // A training plan's random steps borrow the default generator; the user's own
@@ -239,7 +287,10 @@ class AtenHandler final : public exec::StepHandler {
   absl::Status BeginRun(const plan::Section& section,
                         const exec::RunContext&) override {
     saved_.reset();
-    if (!seed_random_) return absl::OkStatus();
+    if (!seed_random_) {
+      draws_->Begin(section);
+      return absl::OkStatus();
+    }
     for (const plan::Step& step : section.steps) {
       if (step.rng_id < 0) continue;
       at::Generator generator =
@@ -262,6 +313,8 @@ class AtenHandler final : public exec::StepHandler {
  private:
   std::shared_ptr<Shared> shared_;
   bool seed_random_;
+  std::shared_ptr<ReplayedDraws> draws_ =
+      std::make_shared<ReplayedDraws>(shared_->device);
   std::optional<at::Generator> saved_;
 };
 

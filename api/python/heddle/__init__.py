@@ -9,3 +9,9 @@ from . import schedules  # noqa: F401
 from .optim import AdamW  # noqa: F401
 from .plan import Plan  # noqa: F401
 from .step import Step, compile  # noqa: F401
+
+
+def __getattr__(name):
+    if name == "Muon":
+        raise AttributeError("this version of Heddle has no Muon; use heddle.AdamW")
+    raise AttributeError(f"module 'heddle' has no attribute '{name}'")

@@ -1,6 +1,0 @@
-"""The end-to-end tests share families.py."""
-
-import pathlib
-import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
