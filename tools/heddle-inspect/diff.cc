@@ -2,8 +2,11 @@
 // Invariant: only differences are printed; layers that changed alike are one line, their numbers replaced by *.
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -79,6 +82,34 @@ int64_t peakOf(const Program& program, const Section& section) {
   return curve.total(curve.peak);
 }
 
+// The dialect's and the plan's name of one operator are the same to a reader.
+std::string commonName(const std::string& name) {
+  for (const char* prefix : {"graph.", "aten::", "optim."})
+    if (absl::StartsWith(name, prefix)) return name.substr(std::strlen(prefix));
+  return name;
+}
+
+// What runs for one micro-batch and its update, as one section: a program before it was split.
+Section oneStep(const Program& program) {
+  Section step;
+  std::vector<std::string> names;
+  step.name = "step";
+  for (const Section& section : program.sections) {
+    if (section.name == "micro_next" || section.name == "evaluate") continue;
+    names.push_back(section.name);
+    step.ops.insert(step.ops.end(), section.ops.begin(), section.ops.end());
+    step.results.insert(step.results.end(), section.results.begin(), section.results.end());
+  }
+  if (names.size() > 1) step.name = absl::StrJoin(names, " + ");
+  return step;
+}
+
+int64_t peakOf(const Program& program) {
+  int64_t peak = 0;
+  for (const Section& section : program.sections) peak = std::max(peak, peakOf(program, section));
+  return peak;
+}
+
 const Section* find(const Program& program, const std::string& name) {
   for (const Section& section : program.sections)
     if (section.name == name) return &section;
@@ -93,14 +124,15 @@ std::string sectionDiff(const Program& before, const Section* a, const Program& 
   addNumber(text, "ODS ops", shareA.structuredOps, shareB.structuredOps, countText);
   addNumber(text, "FLOPs", shareA.flops, shareB.flops, flopsText);
   addNumber(text, "bytes moved", shareA.bytes, shareB.bytes, bytesText);
-  addNumber(text, "peak live", peakOf(before, a ? *a : none), peakOf(after, b ? *b : none), bytesText);
+  const bool whole = (a && a->lifetimes.empty()) || (b && b->lifetimes.empty());
+  addNumber(text, "peak live", whole ? peakOf(before) : peakOf(before, a ? *a : none), whole ? peakOf(after) : peakOf(after, b ? *b : none), bytesText);
   addNumber(text, "results", a ? a->results.size() : 0, b ? b->results.size() : 0, countText);
   if (a && b && a->scratchBytes >= 0 && b->scratchBytes >= 0) addNumber(text, "scratch", a->scratchBytes, b->scratchBytes, bytesText);
   Counts names, modules;
   auto count = [&](const Section* section, bool second) {
     if (!section) return;
     for (const Op& op : section->ops) {
-      auto& name = names[op.name];
+      auto& name = names[commonName(op.name)];
       auto& module = modules[absl::StrCat(op.phase, " ", op.path.empty() ? "(no module)" : withoutNumbers(op.path))];
       ++(second ? name.second : name.first);
       ++(second ? module.second : module.first);
@@ -125,18 +157,22 @@ std::string diffText(const Program& before, const Program& after) {
   addText(changes, "config", before.config, after.config);
   addText(changes, "streams", absl::StrJoin(before.streams, ", "), absl::StrJoin(after.streams, ", "));
   absl::StrAppend(&changes, argumentsDiff(before, after));
-  // A step that became several sections is compared with each of them under its own heading.
-  const bool oneEach = before.sections.size() == 1 && after.sections.size() == 1;
-  std::vector<std::string> names;
-  for (const Program* program : {&before, &after})
-    for (const Section& section : program->sections)
-      if (std::find(names.begin(), names.end(), section.name) == names.end()) names.push_back(section.name);
-  if (oneEach) names = {after.sections[0].name};
-  for (const std::string& name : names) {
-    const Section* a = oneEach ? &before.sections[0] : find(before, name);
-    const std::string section = sectionDiff(before, a, after, find(after, name));
-    const char* note = a == nullptr ? " (new)" : find(after, name) == nullptr ? " (gone)" : "";
-    if (!section.empty()) absl::StrAppend(&changes, "\nSection ", name, note, "\n", section);
+  // A step that was cut into sections is compared with what one micro-batch runs of them.
+  if (before.sections.size() == 1 || after.sections.size() == 1) {
+    const Section a = before.sections.size() == 1 ? before.sections[0] : oneStep(before);
+    const Section b = after.sections.size() == 1 ? after.sections[0] : oneStep(after);
+    const std::string section = sectionDiff(before, &a, after, &b);
+    if (!section.empty()) absl::StrAppend(&changes, "\nSection ", a.name, a.name == b.name ? "" : absl::StrCat(" -> ", b.name), "\n", section);
+  } else {
+    std::vector<std::string> names;
+    for (const Program* program : {&before, &after})
+      for (const Section& section : program->sections)
+        if (std::find(names.begin(), names.end(), section.name) == names.end()) names.push_back(section.name);
+    for (const std::string& name : names) {
+      const Section *a = find(before, name), *b = find(after, name);
+      const std::string section = sectionDiff(before, a, after, b);
+      if (!section.empty()) absl::StrAppend(&changes, "\nSection ", name, a == nullptr ? " (new)" : b == nullptr ? " (gone)" : "", "\n", section);
+    }
   }
   return absl::StrCat(before.file, " -> ", after.file, "\n", changes.empty() ? "  no difference in ops, arguments, sizes or modules\n" : changes);
 }

@@ -79,7 +79,7 @@ json sectionJson(const Program& program, const Section& section, Strings& string
   json kinds = json::array();
   for (const KindCount& kind : countKinds(section)) kinds.push_back({kind.kind, kind.ops, kind.flops, kind.bytes, kind.phaseFlops});
   json longest = json::array();
-  for (const Lifetime& lifetime : longestLived(program, section, 40)) {
+  for (const Lifetime& lifetime : longestLived(program, section, 24)) {
     const Storage& storage = program.storages[lifetime.storage];
     longest.push_back({storage.name, static_cast<int>(storage.category), storage.bytes, lifetime.first, lifetime.last});
   }

@@ -56,7 +56,7 @@ void addModule(std::string& text, const Program& program, const Module& module, 
     if (child->argument >= 0) {
       const Argument& argument = program.arguments[child->argument];
       note = absl::StrCat(typeText(program.values[argument.value]), argument.role.empty() ? "" : " ", argument.role,
-                          argument.kind == "parameter" && !argument.trainable ? " frozen" : "", argument.kind == "buffer" ? " buffer" : "",
+                          argument.kind == "parameter" && !argument.trainable ? " frozen" : "", argument.kind == "buffer" && argument.role.empty() ? " buffer" : "",
                           argument.names.size() > 1 ? absl::StrCat(" tied with ", argument.names[1]) : "", times > 1 ? absl::StrCat(" x", times) : "");
     }
     addLine(text, depth, name, child->elements * times, child->bytes * times, note);

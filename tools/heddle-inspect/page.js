@@ -28,7 +28,7 @@ function tiles() {
     [allFlops ? flops(allFlops) : '–', allFlops ? 'floating-point operations' : 'FLOPs are not in this file'],
     [bytes(moved), 'read and written by ops'],
     [bytes(section.peak.bytes), 'live at the peak'],
-    [count(ops), `ops, ${percent(ods, ops)} ODS` + (allFlops ? ` (${percent(odsFlops, allFlops)} of FLOPs)` : '')],
+    [ops.toLocaleString('en'), `ops, ${percent(ods, ops)} ODS` + (allFlops ? ` (${percent(odsFlops, allFlops)} of FLOPs)` : '')],
   ];
   if (section.scratch >= 0) list.push([bytes(section.scratch), `scratch arena, ${section.bound > 0 ? (section.scratch / section.bound).toFixed(3) : '1.000'} of the lower bound`]);
   list.push([micros(section.seconds * 1e6), 'predicted, ' + data.device]);

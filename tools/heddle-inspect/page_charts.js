@@ -44,7 +44,7 @@ function prepare(canvas, height) {
 // About `wanted` round steps from 0 to `most`; powers of two for bytes.
 function niceStep(most, wanted, base) {
   const raw = most / wanted;
-  if (base === 2) return Math.pow(2, Math.ceil(Math.log2(Math.max(raw, 1))));
+  if (base === 2) return Math.pow(2, Math.round(Math.log2(Math.max(raw, 1))));
   const power = Math.pow(10, Math.floor(Math.log10(raw)));
   return [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
 }
@@ -158,14 +158,14 @@ class Icicle {
     const prefix = this.path.slice(1).map((n) => n.n).join('.');
     const place = (node, x, w, depth, full, chain, hue) => {
       if (depth >= rows || w < .4) return;
-      this.boxes.push({node, x, y: depth * h, w, h, full: full || 'model', chain});
+      this.boxes.push({node, x, y: depth * h, w, h, full: full || 'all parameters', chain});
       g.fillStyle = css('--c' + hue); g.globalAlpha = depth === 0 ? .35 : Math.max(.45, .95 - .1 * depth);
       g.fillRect(x, depth * h, Math.max(w - (w > 3 ? 1 : 0), .4), h - 1);
       g.globalAlpha = 1;
       if (w > 34) {
         g.save(); g.beginPath(); g.rect(x, depth * h, w - 3, h); g.clip();
         g.fillStyle = css('--ink'); g.textBaseline = 'middle';
-        g.fillText((node.n || full || 'model') + (w > 120 ? '  ' + count(node.e) : ''), x + 5, depth * h + h / 2);
+        g.fillText((node.n || 'all') + (w > 120 ? '  ' + count(node.e) : ''), x + 5, depth * h + h / 2);
         g.restore();
       }
       let at = x;

@@ -47,7 +47,7 @@ void addFlops(std::string& text, const Program& program, const Section& section)
     absl::StrAppend(&text, "  ", padded(kind.kind, 18), padded(absl::StrCat(kind.ops), -7), padded(kind.flops ? flopsText(kind.flops) : "-", -14),
                     padded(kind.flops ? percent(kind.flops, share.flops) : "", -9), padded(bytesText(kind.bytes), -14), "  ", bar(kind.flops, share.flops, 24), "\n");
   }
-  absl::StrAppend(&text, "  ", padded("all", 18), padded(absl::StrCat(share.ops), -7), padded(share.flops ? flopsText(share.flops) : "not in the file", -14),
+  absl::StrAppend(&text, "  ", padded("all", 18), padded(absl::StrCat(share.ops), -7), padded(share.flops ? flopsText(share.flops) : "not in file", -14),
                   padded("", -9), padded(bytesText(share.bytes), -14), "\n");
   if (const std::optional<ClosedForm> form = closedForm(program, section)) {
     char ratio[32];

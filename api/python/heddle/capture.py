@@ -140,6 +140,7 @@ class _Scopes:
 class _TraceModule:
     """`torch.maia`, which torch.utils.checkpoint asks for: the generator state it saves and restores is the counter of random operators."""
 
+    _initialized = True
     _is_in_bad_fork = staticmethod(lambda: False)
     is_available = staticmethod(lambda: True)
     is_initialized = staticmethod(lambda: True)
