@@ -19,6 +19,7 @@
 #include "passes/emit/emit.h"
 #include "passes/graph/Passes.h"
 #include "passes/schedule/Passes.h"
+#include "passes/verify/Passes.h"
 
 namespace heddle {
 namespace {
@@ -151,10 +152,18 @@ void buildGraphPhase(OpPassManager& manager,
   if (options.mode == "train")
     manager.addPass(
         std::make_unique<AppendOptimizerToTraining>(options.optimizer));
+  // After the update, which looks for the loss's own operators. Composites are
+  // what sharding and fusion passes look for.
+  OpPassManager& raised = manager.nest<graph::StepOp>();
+  raised.addPass(graph::createRaiseComposites());
+  raised.addPass(graph::createVerifyFunctional());
 }
 
 void buildSchedulePhase(OpPassManager& manager,
                         const TrainingPipelineOptions& options) {
+  // Composites keep their captured operators; what nobody replaced runs as
+  // these.
+  manager.nest<graph::StepOp>().addPass(graph::createInlineComposites());
   LowerToSchedOptions lower;
   lower.mode = options.mode;
   lower.sidecar = options.sidecar;
@@ -315,6 +324,7 @@ void registerDialects(mlir::DialectRegistry& registry) {
 
 void registerPassesAndPipelines() {
   graph::registerGraphPasses();
+  graph::registerVerifyPasses();
   registerSchedulePasses();
   mlir::registerTransformsPasses();
   mlir::PassRegistration<AppendOptimizerToTraining>();

@@ -270,11 +270,24 @@ std::string Session::Stats() const {
         {"warmup_copied_bytes", c.warmup_copied_bytes.load()},
         {"steps", c.steps.load()}}}};
   for (const plan::Section& section : plan().sections) {
+    uint64_t flops = 0;
+    uint64_t bytes = 0;
+    size_t collectives = 0;
+    for (const plan::Step& step : section.steps) {
+      flops += step.flops;
+      bytes += step.bytes;
+      collectives += step.kind == plan::StepKind::kCollective ? 1 : 0;
+    }
     stats["sections"][section.name] = {
         {"steps", section.steps.size()},
+        {"flops", flops},
+        {"bytes", bytes},
+        {"collectives", collectives},
         {"scratch_bytes", section.scratch_bytes},
         {"live_lower_bound", section.live_lower_bound}};
   }
+  stats["streams"] = plan().streams;
+  stats["config"] = nlohmann::json::parse(plan().config, nullptr, false);
   return stats.dump();
 }
 

@@ -59,7 +59,8 @@ class Session {
   const plan::Plan& plan() const { return executable_->plan(); }
   // JSON: [{kind, names, dtype, shape, trainable, persistent, role}].
   std::string StateNames() const;
-  // JSON: arenas, lower bounds, workspace, counters.
+  // JSON: arenas, lower bounds, workspace, counters, work per section, the
+  // configuration that made the plan.
   std::string Stats() const;
   const Counters& counters() const { return shared_->counters; }
 

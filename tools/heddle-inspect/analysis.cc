@@ -1,5 +1,6 @@
-// Counts, closed form, memory over time and predicted times of a described program.
-// Invariant: an op with a body counts once as an op, and its body's FLOPs under the body's kinds.
+// Counts, closed form, memory over time and predicted times of a described
+// program. Invariant: an op with a body counts once as an op, and its body's
+// FLOPs under the body's kinds.
 #include "tools/heddle-inspect/analysis.h"
 
 #include <algorithm>
@@ -13,7 +14,8 @@
 namespace heddle::inspect {
 namespace {
 
-std::string scaled(double number, double step, std::initializer_list<const char*> units) {
+std::string scaled(double number, double step,
+                   std::initializer_list<const char*> units) {
   auto unit = units.begin();
   while (std::abs(number) >= step * 0.9995 && unit + 1 != units.end()) {
     number /= step;
@@ -21,18 +23,31 @@ std::string scaled(double number, double step, std::initializer_list<const char*
   }
   char text[48];
   // Whole numbers of the smallest unit, three significant digits above it.
-  const int digits = unit == units.begin() && number == std::floor(number) ? 0 : number >= 100 ? 0 : number >= 10 ? 1 : 2;
-  std::snprintf(text, sizeof(text), "%.*f%s%s", digits, number, **unit ? " " : "", *unit);
+  const int digits = unit == units.begin() && number == std::floor(number) ? 0
+                     : number >= 100                                       ? 0
+                     : number >= 10                                        ? 1
+                                                                           : 2;
+  std::snprintf(text, sizeof(text), "%.*f%s%s", digits, number,
+                **unit ? " " : "", *unit);
   return text;
 }
 
-int phaseIndex(const std::string& phase) { return phase == "backward" ? 1 : phase == "update" ? 2 : 0; }
+int phaseIndex(const std::string& phase) {
+  return phase == "backward" ? 1 : phase == "update" ? 2 : 0;
+}
 
 }  // namespace
 
-std::string bytesText(int64_t bytes) { return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
-std::string countText(int64_t count) { return scaled(count, 1000, {"", "K", "M", "B", "T"}); }
-std::string flopsText(int64_t flops) { return scaled(flops, 1000, {"FLOP", "KFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"}); }
+std::string bytesText(int64_t bytes) {
+  return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"});
+}
+std::string countText(int64_t count) {
+  return scaled(count, 1000, {"", "K", "M", "B", "T"});
+}
+std::string flopsText(int64_t flops) {
+  return scaled(flops, 1000,
+                {"FLOP", "KFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"});
+}
 std::string timeText(double seconds) {
   if (seconds >= 1) return scaled(seconds, 1000, {"s"});
   return scaled(seconds * 1e9, 1000, {"ns", "us", "ms", "s"});
@@ -55,9 +70,11 @@ std::vector<KindCount> countKinds(const Section& section) {
     count.kind = name;
     sorted.push_back(count);
   }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const KindCount& a, const KindCount& b) {
-    return std::make_tuple(a.flops, a.bytes, a.ops) > std::make_tuple(b.flops, b.bytes, b.ops);
-  });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const KindCount& a, const KindCount& b) {
+                     return std::make_tuple(a.flops, a.bytes, a.ops) >
+                            std::make_tuple(b.flops, b.bytes, b.ops);
+                   });
   return sorted;
 }
 
@@ -77,18 +94,24 @@ Share countShare(const Section& section) {
     }
   }
   share.others.assign(others.begin(), others.end());
-  std::stable_sort(share.others.begin(), share.others.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(
+      share.others.begin(), share.others.end(),
+      [](const auto& a, const auto& b) { return a.second > b.second; });
   return share;
 }
 
-std::optional<ClosedForm> closedForm(const Program& program, const Section& section) {
+std::optional<ClosedForm> closedForm(const Program& program,
+                                     const Section& section) {
   ClosedForm form;
   for (const Argument& argument : program.arguments) {
-    if (argument.kind == "input" && argument.name() == "input_ids") form.tokens = program.elements(argument.value);
+    if (argument.kind == "input" && argument.name() == "input_ids")
+      form.tokens = program.elements(argument.value);
     if (argument.kind != "parameter") continue;
     if (argument.role == "stack") return std::nullopt;
     // A tied embedding is the head's matrix too.
-    const bool product = argument.role == "matrix" || argument.role == "head" || (argument.role == "embedding" && argument.names.size() > 1);
+    const bool product =
+        argument.role == "matrix" || argument.role == "head" ||
+        (argument.role == "embedding" && argument.names.size() > 1);
     if (!product) continue;
     if (!argument.trainable) return std::nullopt;
     form.weights += program.elements(argument.value);
@@ -97,20 +120,25 @@ std::optional<ClosedForm> closedForm(const Program& program, const Section& sect
   for (const Op& op : section.ops) {
     backward |= op.phase == "backward";
     for (const FlopsOfKind& part : op.flops) {
-      if (part.kind == "convolution" || part.kind == "grouped matmul") return std::nullopt;
-      const bool attention = part.kind == "attention" || part.kind == "batched matmul";
+      if (part.kind == "convolution" || part.kind == "grouped matmul")
+        return std::nullopt;
+      const bool attention =
+          part.kind == "attention" || part.kind == "batched matmul";
       if (attention) form.attention += part.flops;
       if (attention || part.kind == "matmul") form.counted += part.flops;
     }
   }
-  if (!backward || form.tokens == 0 || form.weights == 0 || form.counted == 0) return std::nullopt;
+  if (!backward || form.tokens == 0 || form.weights == 0 || form.counted == 0)
+    return std::nullopt;
   return form;
 }
 
 std::vector<StateSum> stateSums(const Program& program) {
   std::vector<StateSum> sums;
   for (const Argument& argument : program.arguments) {
-    auto it = std::find_if(sums.begin(), sums.end(), [&](const StateSum& sum) { return sum.kind == argument.kind; });
+    auto it = std::find_if(sums.begin(), sums.end(), [&](const StateSum& sum) {
+      return sum.kind == argument.kind;
+    });
     if (it == sums.end()) it = sums.insert(sums.end(), StateSum{argument.kind});
     ++it->tensors;
     it->elements += program.elements(argument.value);
@@ -130,42 +158,57 @@ MemoryCurve memoryCurve(const Program& program, const Section& section) {
   // Changes before each op, then their running sum.
   curve.at.resize(section.ops.size() + 1);
   for (const Storage& storage : program.storages)
-    if (storage.resident) curve.at[0][static_cast<size_t>(storage.category)] += storage.bytes;
+    if (storage.resident)
+      curve.at[0][static_cast<size_t>(storage.category)] += storage.bytes;
   for (const Lifetime& lifetime : section.lifetimes) {
     const Storage& storage = program.storages[lifetime.storage];
-    curve.at[lifetime.first][static_cast<size_t>(storage.category)] += storage.bytes;
-    curve.at[lifetime.last + 1][static_cast<size_t>(storage.category)] -= storage.bytes;
+    curve.at[lifetime.first][static_cast<size_t>(storage.category)] +=
+        storage.bytes;
+    curve.at[lifetime.last + 1][static_cast<size_t>(storage.category)] -=
+        storage.bytes;
   }
   for (size_t op = 1; op < curve.at.size(); ++op)
-    for (int category = 0; category < kCategories; ++category) curve.at[op][category] += curve.at[op - 1][category];
+    for (int category = 0; category < kCategories; ++category)
+      curve.at[op][category] += curve.at[op - 1][category];
   if (!section.ops.empty()) curve.at.pop_back();
   for (size_t op = 1; op < curve.at.size(); ++op)
     if (curve.total(op) > curve.total(curve.peak)) curve.peak = op;
   return curve;
 }
 
-std::vector<Lifetime> longestLived(const Program& program, const Section& section, size_t count) {
+std::vector<Lifetime> longestLived(const Program& program,
+                                   const Section& section, size_t count) {
   std::vector<Lifetime> sorted = section.lifetimes;
   count = std::min(count, sorted.size());
-  std::partial_sort(sorted.begin(), sorted.begin() + count, sorted.end(), [&](const Lifetime& a, const Lifetime& b) {
-    const int64_t lengthA = a.last - a.first, lengthB = b.last - b.first;
-    const int64_t bytesA = program.storages[a.storage].bytes, bytesB = program.storages[b.storage].bytes;
-    return std::make_tuple(lengthA, bytesA, -a.first) > std::make_tuple(lengthB, bytesB, -b.first);
-  });
+  std::partial_sort(sorted.begin(), sorted.begin() + count, sorted.end(),
+                    [&](const Lifetime& a, const Lifetime& b) {
+                      const int64_t lengthA = a.last - a.first,
+                                    lengthB = b.last - b.first;
+                      const int64_t bytesA = program.storages[a.storage].bytes,
+                                    bytesB = program.storages[b.storage].bytes;
+                      return std::make_tuple(lengthA, bytesA, -a.first) >
+                             std::make_tuple(lengthB, bytesB, -b.first);
+                    });
   sorted.resize(count);
   return sorted;
 }
 
 const DeviceCost& deviceCost(const Program& program) {
-  // What well-written kernels reach, not the data sheet's peaks: 0.65 of dense matrix throughput, 0.85 of the memory's bandwidth.
-  static constexpr DeviceCost gpu = {"H200 (141 GB, SXM)", 3e-6, 4.8e12 * 0.85, 989e12 * 0.65, 67e12 * 0.65, 67e12 * 0.65};
-  static constexpr DeviceCost host = {"host, 2 cores", 2e-6, 2e10, 1e11, 1e11, 5e10};
+  // What well-written kernels reach, not the data sheet's peaks: 0.65 of dense
+  // matrix throughput, 0.85 of the memory's bandwidth.
+  static constexpr DeviceCost gpu = {"H200 (141 GB, SXM)", 3e-6,
+                                     4.8e12 * 0.85,        989e12 * 0.65,
+                                     67e12 * 0.65,         67e12 * 0.65};
+  static constexpr DeviceCost host = {
+      "host, 2 cores", 2e-6, 2e10, 1e11, 1e11, 5e10};
   return program.target == "cuda" ? gpu : host;
 }
 
 std::vector<Span> predictTimes(const Program& program, const Section& section) {
   const DeviceCost& cost = deviceCost(program);
-  const double rate = program.precision == "fp64" ? cost.flops64 : program.precision == "fp32" ? cost.flops32 : cost.flops16;
+  const double rate = program.precision == "fp64"   ? cost.flops64
+                      : program.precision == "fp32" ? cost.flops32
+                                                    : cost.flops16;
   std::vector<double> free(program.streams.size(), 0.0);
   std::unordered_map<int, double> signalled;
   std::vector<Span> spans;
@@ -173,11 +216,16 @@ std::vector<Span> predictTimes(const Program& program, const Section& section) {
   for (const Op& op : section.ops) {
     Span span;
     span.start = free[op.stream];
-    for (int event : op.waits) span.start = std::max(span.start, signalled[event]);
+    for (int event : op.waits)
+      span.start = std::max(span.start, signalled[event]);
     int64_t products = 0;
     for (const FlopsOfKind& part : op.flops)
-      if (absl::StrContains(part.kind, "matmul") || part.kind == "attention" || part.kind == "convolution") products += part.flops;
-    if (!op.view) span.duration = cost.launchSeconds + std::max(products / rate, op.bytes / cost.bytesPerSecond);
+      if (absl::StrContains(part.kind, "matmul") || part.kind == "attention" ||
+          part.kind == "convolution")
+        products += part.flops;
+    if (!op.view)
+      span.duration = cost.launchSeconds +
+                      std::max(products / rate, op.bytes / cost.bytesPerSecond);
     free[op.stream] = span.start + span.duration;
     if (op.signal >= 0) signalled[op.signal] = free[op.stream];
     spans.push_back(span);

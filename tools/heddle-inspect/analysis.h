@@ -1,5 +1,7 @@
-// What the description says when added up: FLOPs by kind, memory over time, modules, what lives longest, predicted times.
-// Invariant: every number that more than one output shows is computed here, so that text, page and trace cannot disagree.
+// What the description says when added up: FLOPs by kind, memory over time,
+// modules, what lives longest, predicted times. Invariant: every number that
+// more than one output shows is computed here, so that text, page and trace
+// cannot disagree.
 #ifndef HEDDLE_TOOLS_HEDDLE_INSPECT_ANALYSIS_H_
 #define HEDDLE_TOOLS_HEDDLE_INSPECT_ANALYSIS_H_
 
@@ -42,7 +44,8 @@ struct Share {
 };
 Share countShare(const Section& section);
 
-// A language model's closed form: 6 FLOPs for every weight of a matrix product and token, plus what the attention ops count.
+// A language model's closed form: 6 FLOPs for every weight of a matrix product
+// and token, plus what the attention ops count.
 struct ClosedForm {
   int64_t weights = 0;
   int64_t tokens = 0;
@@ -52,8 +55,10 @@ struct ClosedForm {
 
   int64_t expected() const { return 6 * weights * tokens + attention; }
 };
-// Nothing for programs that the form does not describe: without input_ids or a backward pass, with experts, frozen weights or convolutions.
-std::optional<ClosedForm> closedForm(const Program& program, const Section& section);
+// Nothing for programs that the form does not describe: without input_ids or a
+// backward pass, with experts, frozen weights or convolutions.
+std::optional<ClosedForm> closedForm(const Program& program,
+                                     const Section& section);
 
 // ---- Modules ----
 
@@ -67,7 +72,8 @@ struct Module {
 };
 // Parameters and buffers by module path; children in program order.
 std::unique_ptr<Module> moduleTree(const Program& program);
-// The same with equal numbered siblings as one: "0-31", `times` said in the name.
+// The same with equal numbered siblings as one: "0-31", `times` said in the
+// name.
 std::string moduleTreeText(const Program& program, int maxDepth);
 
 // Kinds of arguments that are state of parameters, with their sums.
@@ -93,7 +99,8 @@ struct MemoryCurve {
 MemoryCurve memoryCurve(const Program& program, const Section& section);
 
 // Lifetimes, longest first; equal ones by size.
-std::vector<Lifetime> longestLived(const Program& program, const Section& section, size_t count);
+std::vector<Lifetime> longestLived(const Program& program,
+                                   const Section& section, size_t count);
 
 // ---- Time ----
 
@@ -101,7 +108,8 @@ struct DeviceCost {
   const char* name;
   double launchSeconds;
   double bytesPerSecond;
-  // Of matrix products in 16 bits, fp32, fp64; everything else runs at the memory's speed.
+  // Of matrix products in 16 bits, fp32, fp64; everything else runs at the
+  // memory's speed.
   double flops16, flops32, flops64;
 };
 // The table's row for a program's target.

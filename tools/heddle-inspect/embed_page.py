@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 parts = {pathlib.Path(path).name: pathlib.Path(path).read_text(encoding="utf-8") for path in sys.argv[1:]}
-page = parts["page.html"].replace("/*STYLE*/", parts["page.css"]).replace("/*SCRIPT*/", parts["page_charts.js"] + parts["page.js"])
+page = parts["page.html"].replace("/*STYLE*/", parts["page.css"]).replace("/*SCRIPT*/", parts["page_charts.js"] + parts["page_graph.js"] + parts["page.js"])
 before, after = page.split("/*DATA*/")
 for name, text in (("kPageBeforeData", before), ("kPageAfterData", after)):
     if ')PAGE"' in text:

@@ -1,5 +1,6 @@
 // The command line of heddle-inspect: arguments -> files read, forms written.
-// Invariant: every output is made before the first is written, and each appears whole or not at all.
+// Invariant: every output is made before the first is written, and each appears
+// whole or not at all.
 #include "tools/heddle-inspect/heddle_inspect.h"
 
 #include <fcntl.h>
@@ -21,11 +22,14 @@ namespace heddle {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: heddle-inspect FILE [--json OUT] [--trace OUT] [--dot OUT] [--html OUT] [--json-errors]\n"
+    "usage: heddle-inspect FILE [--json OUT] [--trace OUT] [--dot OUT] [--html "
+    "OUT] [--json-errors]\n"
     "       heddle-inspect A --diff B\n"
     "\n"
-    "FILE is a step.mlir, one of its phases (text or bytecode), or a step.plan.\n"
-    "Without an option: a summary of parameters, FLOPs, memory and what lives longest.\n"
+    "FILE is a step.mlir, one of its phases (text or bytecode), or a "
+    "step.plan.\n"
+    "Without an option: a summary of parameters, FLOPs, memory and what lives "
+    "longest.\n"
     "  --json OUT     the graph for Model Explorer, modules as namespaces\n"
     "  --trace OUT    streams with predicted times, for Perfetto\n"
     "  --dot OUT      Graphviz\n"
@@ -37,8 +41,10 @@ struct Output {
   const char* flag;
   std::string (*make)(const inspect::Program&);
 };
-constexpr Output kOutputs[] = {
-    {"--json", inspect::modelExplorerJson}, {"--trace", inspect::traceJson}, {"--dot", inspect::dotText}, {"--html", inspect::htmlPage}};
+constexpr Output kOutputs[] = {{"--json", inspect::modelExplorerJson},
+                               {"--trace", inspect::traceJson},
+                               {"--dot", inspect::dotText},
+                               {"--html", inspect::htmlPage}};
 
 struct Request {
   std::string file;
@@ -47,7 +53,10 @@ struct Request {
   bool help = false;
 };
 
-absl::Status usageError(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat(what, "; heddle-inspect --help lists what there is")); }
+absl::Status usageError(const std::string& what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, "; heddle-inspect --help lists what there is"));
+}
 
 absl::StatusOr<Request> parseArguments(int argc, char** argv) {
   Request request;
@@ -59,7 +68,9 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
       continue;
     }
     if (arg.size() < 2 || arg[0] != '-') {
-      if (!request.file.empty()) return usageError(absl::StrCat("two files, '", request.file, "' and '", arg, "': compare them with --diff"));
+      if (!request.file.empty())
+        return usageError(absl::StrCat("two files, '", request.file, "' and '",
+                                       arg, "': compare them with --diff"));
       request.file = arg;
       continue;
     }
@@ -73,7 +84,8 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
     const Output* output = nullptr;
     for (const Output& known : kOutputs)
       if (arg == known.flag) output = &known;
-    if (!output && arg != "--diff") return usageError(absl::StrCat("unknown option '", arg, "'"));
+    if (!output && arg != "--diff")
+      return usageError(absl::StrCat("unknown option '", arg, "'"));
     if (!inlined) {
       if (i + 1 == argc) return usageError(absl::StrCat(arg, " needs a file"));
       value = argv[++i];
@@ -86,19 +98,25 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
   }
   if (request.help) return request;
   if (request.file.empty()) return usageError("no file given");
-  if (!request.diff.empty() && !request.outputs.empty()) return usageError(absl::StrCat("--diff prints text and goes with no other output (", request.outputs[0].first->flag, ")"));
+  if (!request.diff.empty() && !request.outputs.empty())
+    return usageError(
+        absl::StrCat("--diff prints text and goes with no other output (",
+                     request.outputs[0].first->flag, ")"));
   return request;
 }
 
-// Beside its place first, so that a full device or a signal leaves the old file or none.
+// Beside its place first, so that a full device or a signal leaves the old file
+// or none.
 absl::Status writeWhole(const std::string& path, const std::string& text) {
   const std::string temporary = absl::StrCat(path, ".", getpid(), ".new");
   auto failed = [&] {
     const std::string reason = std::strerror(errno);
     unlink(temporary.c_str());
-    return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": ", reason));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write ", path, ": ", reason));
   };
-  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  const int file =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file < 0) return failed();
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = write(file, text.data() + done, text.size() - done);
@@ -111,13 +129,16 @@ absl::Status writeWhole(const std::string& path, const std::string& text) {
     }
     done += static_cast<size_t>(written);
   }
-  if (close(file) != 0 || rename(temporary.c_str(), path.c_str()) != 0) return failed();
+  if (close(file) != 0 || rename(temporary.c_str(), path.c_str()) != 0)
+    return failed();
   return absl::OkStatus();
 }
 
 absl::Status print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    return absl::InvalidArgumentError(absl::StrCat("cannot write to stdout: ", std::strerror(errno)));
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
+      std::fflush(stdout) != 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write to stdout: ", std::strerror(errno)));
   return absl::OkStatus();
 }
 
@@ -132,10 +153,17 @@ absl::Status run(const Request& request) {
   }
   if (request.outputs.empty()) return print(inspect::summaryText(*program));
   std::vector<std::string> texts;
-  for (const auto& [output, path] : request.outputs) texts.push_back(output->make(*program));
+  for (const auto& [output, path] : request.outputs)
+    texts.push_back(output->make(*program));
   for (size_t i = 0; i < texts.size(); ++i) {
-    if (absl::Status status = writeWhole(request.outputs[i].second, texts[i]); !status.ok()) return status;
-    if (absl::Status status = print(absl::StrCat("wrote ", request.outputs[i].second, " (", texts[i].size(), " bytes)\n")); !status.ok()) return status;
+    if (absl::Status status = writeWhole(request.outputs[i].second, texts[i]);
+        !status.ok())
+      return status;
+    if (absl::Status status =
+            print(absl::StrCat("wrote ", request.outputs[i].second, " (",
+                               texts[i].size(), " bytes)\n"));
+        !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
@@ -147,10 +175,15 @@ int heddleInspectMain(int argc, char** argv) {
   absl::Status status = request.ok() ? run(*request) : request.status();
   if (status.ok()) return 0;
   bool json = false;
-  for (int i = 1; i < argc; ++i) json |= std::strcmp(argv[i], "--json-errors") == 0;
+  for (int i = 1; i < argc; ++i)
+    json |= std::strcmp(argv[i], "--json-errors") == 0;
   const std::string message(status.message());
   if (json)
-    std::fprintf(stderr, "%s\n", nlohmann::json{{"error", message}, {"tool", "heddle-inspect"}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    std::fprintf(
+        stderr, "%s\n",
+        nlohmann::json{{"error", message}, {"tool", "heddle-inspect"}}
+            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+            .c_str());
   else
     std::fprintf(stderr, "heddle-inspect: error: %s\n", message.c_str());
   return 1;
@@ -158,4 +191,6 @@ int heddleInspectMain(int argc, char** argv) {
 
 }  // namespace heddle
 
-extern "C" int heddle_inspect_main(int argc, char** argv) { return heddle::heddleInspectMain(argc, argv); }
+extern "C" int heddle_inspect_main(int argc, char** argv) {
+  return heddle::heddleInspectMain(argc, argv);
+}

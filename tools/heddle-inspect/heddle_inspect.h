@@ -10,6 +10,7 @@ int heddleInspectMain(int argc, char** argv);
 }  // namespace heddle
 
 // The same for a library's exports.
-extern "C" __attribute__((visibility("default"))) int heddle_inspect_main(int argc, char** argv);
+extern "C" __attribute__((visibility("default"))) int heddle_inspect_main(
+    int argc, char** argv);
 
 #endif  // HEDDLE_TOOLS_HEDDLE_INSPECT_HEDDLE_INSPECT_H_

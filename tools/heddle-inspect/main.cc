@@ -1,3 +1,5 @@
 #include "tools/heddle-inspect/heddle_inspect.h"
 
-int main(int argc, char** argv) { return heddle::heddleInspectMain(argc, argv); }
+int main(int argc, char** argv) {
+  return heddle::heddleInspectMain(argc, argv);
+}

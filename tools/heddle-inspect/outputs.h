@@ -1,4 +1,5 @@
-// The forms in which a described program leaves the tool, each the whole content of a file or of the terminal.
+// The forms in which a described program leaves the tool, each the whole
+// content of a file or of the terminal.
 #ifndef HEDDLE_TOOLS_HEDDLE_INSPECT_OUTPUTS_H_
 #define HEDDLE_TOOLS_HEDDLE_INSPECT_OUTPUTS_H_
 
@@ -10,9 +11,11 @@ namespace heddle::inspect {
 
 // For the terminal.
 std::string summaryText(const Program& program);
-// Model Explorer's graph collection: one graph per section, namespaces are module paths.
+// Model Explorer's graph collection: one graph per section, namespaces are
+// module paths.
 std::string modelExplorerJson(const Program& program);
-// Chrome's trace event format, which Perfetto opens: one process per section, one thread per stream.
+// Chrome's trace event format, which Perfetto opens: one process per section,
+// one thread per stream.
 std::string traceJson(const Program& program);
 // Graphviz: one cluster per module, views left out.
 std::string dotText(const Program& program);

@@ -6,7 +6,17 @@ const openModules = new Set();
 
 const memory = new MemoryChart($('memory'));
 const icicle = new Icicle($('icicle'), (zoomed) => { $('zoom-out').hidden = !zoomed; });
-const timeline = new Timeline($('timeline'));
+let focus = 0;
+const graph = new Neighbourhood($('graph'), (i) => pick(i));
+const timeline = new Timeline($('timeline'), (i) => pick(i));
+
+function pick(i, scroll) {
+  focus = i;
+  graph.show(section, i);
+  document.querySelectorAll('#ops tr.focus').forEach((row) => row.classList.remove('focus'));
+  document.querySelector(`#ops tr[data-i="${i}"]`)?.classList.add('focus');
+  if (scroll) $('graph-card').scrollIntoView({behavior: 'smooth', block: 'center'});
+}
 
 function header() {
   document.title = data.file + ' – heddle-inspect';
@@ -14,7 +24,7 @@ function header() {
   $('facts').textContent = [data.format, 'target ' + data.target, data.precision, 'torch ' + data.torch, data.mode].filter(Boolean).join('  ·  ');
   if (data.sections.length > 1) {
     $('tabs').innerHTML = data.sections.map((s, i) => `<button role="tab" data-i="${i}" aria-selected="${s === section}">${escapeHtml(s.name)}</button>`).join('');
-    $('tabs').onclick = (e) => { if (e.target.dataset.i) { section = data.sections[+e.target.dataset.i]; shown = 200; header(); render(); } };
+    $('tabs').onclick = (e) => { if (e.target.dataset.i) { section = data.sections[+e.target.dataset.i]; shown = 200; focus = section.peak.op; header(); render(); } };
   }
 }
 
@@ -114,13 +124,17 @@ function table() {
   const total = rows.reduce((sum, [op]) => [sum[0] + op[5], sum[1] + op[6], sum[2] + op[12]], [0, 0, 0]);
   $('ops-note').textContent = `${rows.length} of ${section.ops.length} ops: ${total[0] ? flops(total[0]) + ', ' : ''}${bytes(total[1])} moved, ${micros(total[2])} predicted`;
   $('ops').tBodies[0].innerHTML = rows.slice(0, shown).map(([op, i]) =>
-    `<tr><td class="num dim">${i}</td><td class="mono">${escapeHtml(text(op[0]))}</td><td class="mono">${escapeHtml(text(op[8]))}</td><td title="${escapeHtml(text(op[3]))}">${escapeHtml(text(op[3]))}</td><td>${text(op[2])}</td><td>${escapeHtml(text(op[1]))}${op[9] ? '' : ' <span class="tag">call</span>'}</td><td class="num">${op[5] ? flops(op[5]) : ''}</td><td class="num">${op[6] ? bytes(op[6]) : ''}</td><td class="num">${op[10] ? '' : micros(op[12])}</td><td class="mono dim" title="${escapeHtml(text(op[4]))}">${escapeHtml(text(op[4]).split('/').slice(-2).join('/'))}</td></tr>`).join('');
+    `<tr data-i="${i}" class="${i === focus ? 'focus' : ''}"><td class="num dim">${i}</td><td class="mono">${escapeHtml(text(op[0]))}</td><td class="mono">${escapeHtml(text(op[8]))}</td><td title="${escapeHtml(text(op[3]))}">${escapeHtml(text(op[3]))}</td><td>${text(op[2])}</td><td>${escapeHtml(text(op[1]))}${op[9] ? '' : ' <span class="tag">call</span>'}</td><td class="num">${op[5] ? flops(op[5]) : ''}</td><td class="num">${op[6] ? bytes(op[6]) : ''}</td><td class="num">${op[10] ? '' : micros(op[12])}</td><td class="mono dim" title="${escapeHtml(text(op[4]))}">${escapeHtml(text(op[4]).split('/').slice(-2).join('/'))}</td></tr>`).join('');
   $('more').hidden = rows.length <= shown;
 }
 $('ops').tHead.onclick = (e) => {
   const i = +e.target.dataset.i;
   order = order.column === i ? {column: i, down: !order.down} : {column: i, down: !!columns[i][2]};
   table();
+};
+$('ops').tBodies[0].onclick = (e) => {
+  const row = e.target.closest('tr');
+  if (row) pick(+row.dataset.i, true);
 };
 $('search').oninput = () => { shown = 200; table(); };
 $('more').onclick = () => { shown += 1000; table(); };
@@ -130,6 +144,7 @@ function draw() {
   memory.show(section);
   icicle.draw();
   timeline.show(section);
+  graph.show(section, focus);
 }
 function render() {
   tiles(); memoryLegend(); flopsBars(); tree(); longest(); table();
@@ -143,7 +158,7 @@ $('theme').onclick = () => {
   draw();
 };
 document.documentElement.dataset.theme = location.hash === '#dark' || (location.hash !== '#light' && matchMedia('(prefers-color-scheme: dark)').matches) ? 'dark' : 'light';
-addEventListener('resize', draw);
+addEventListener('resize', () => { memory.draw(); icicle.draw(); timeline.draw(); });
 if (section) {
   // The way down to the first module with several children is open.
   for (let node = data.modules, path = ''; node && node.c && node.c.length <= 3;) {
@@ -152,6 +167,7 @@ if (section) {
     openModules.add(path);
     node = widest;
   }
+  focus = section.peak.op;
   header();
   render();
 }

@@ -182,7 +182,7 @@ class Icicle {
 }
 
 class Timeline {
-  constructor(canvas) {
+  constructor(canvas, onPick) {
     this.canvas = canvas; this.range = null;
     canvas.addEventListener('wheel', (e) => {
       if (!e.ctrlKey && !e.shiftKey && !this.range && e.deltaY > 0) return;
@@ -195,6 +195,7 @@ class Timeline {
     canvas.addEventListener('dblclick', () => { this.range = null; this.draw(); });
     canvas.addEventListener('mousemove', (e) => this.move(e));
     canvas.addEventListener('mouseleave', hideTip);
+    canvas.addEventListener('click', (e) => { const op = this.at(e); if (op) onPick(this.section.ops.indexOf(op)); });
   }
   show(section) { this.section = section; this.range = null; this.end = Math.max(1e-3, section.seconds * 1e6); this.draw(); }
   view() { return this.range || [0, this.end]; }
@@ -235,6 +236,12 @@ class Timeline {
       }
     }
   }
+  at(event) {
+    const [a, b] = this.view();
+    const t = a + (event.offsetX - this.left) / this.plot * (b - a), stream = Math.floor(event.offsetY / this.lane), near = (b - a) / this.plot;
+    if (event.offsetX < this.left) return undefined;
+    return this.section.ops.find((o) => !o[10] && o[7] === stream && o[11] <= t + near && o[11] + o[12] >= t - near);
+  }
   move(event) {
     const [a, b] = this.view();
     if (this.drag) {
@@ -242,10 +249,8 @@ class Timeline {
       if (this.range) this.zoom(this.drag.view[0] + shift, this.drag.view[1] + shift);
       return hideTip();
     }
-    const t = a + (event.offsetX - this.left) / this.plot * (b - a), stream = Math.floor(event.offsetY / this.lane);
-    const near = (b - a) / this.plot;
-    const op = this.section.ops.find((o) => !o[10] && o[7] === stream && o[11] <= t + near && o[11] + o[12] >= t - near);
-    if (!op || event.offsetX < this.left) return hideTip();
+    const op = this.at(event);
+    if (!op) return hideTip();
     showTip(event, `<b>${escapeHtml(text(op[0]))}</b> ${escapeHtml(text(op[8]))}<br>${escapeHtml(text(op[3]) || 'no module')}<br>${micros(op[12])} predicted, ${op[5] ? flops(op[5]) + ', ' : ''}${bytes(op[6])}`);
   }
 }

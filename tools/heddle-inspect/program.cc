@@ -1,5 +1,7 @@
-// Names and sizes of the description, and the kinds by which operators are counted.
-// Invariant: a kind is decided by the op table where it says enough, by the operator's name otherwise; nothing else in the tool looks at operator names.
+// Names and sizes of the description, and the kinds by which operators are
+// counted. Invariant: a kind is decided by the op table where it says enough,
+// by the operator's name otherwise; nothing else in the tool looks at operator
+// names.
 #include "tools/heddle-inspect/program.h"
 
 #include <array>
@@ -12,7 +14,8 @@
 namespace heddle::inspect {
 namespace {
 
-bool isOneOf(const std::string& name, std::initializer_list<const char*> names) {
+bool isOneOf(const std::string& name,
+             std::initializer_list<const char*> names) {
   for (const char* other : names)
     if (name == other) return true;
   return false;
@@ -26,17 +29,30 @@ std::string kindOfBase(const std::string& base) {
   if (absl::StartsWith(base, "_scaled_dot_product")) return "attention";
   if (absl::StartsWith(base, "convolution")) return "convolution";
   if (absl::StartsWith(base, "embedding")) return "embedding";
-  if (absl::StrContains(base, "loss") || absl::StrContains(base, "cross_entropy")) return "loss";
-  if (isOneOf(base, {"sum", "mean", "amax", "amin", "max", "min", "prod", "argmax", "argmin", "any", "all", "var", "var_mean", "std", "logsumexp", "cumsum",
-                     "cumprod", "histc", "count_nonzero", "bincount", "linalg_vector_norm", "_is_all_true", "_is_any_true"}) ||
+  if (absl::StrContains(base, "loss") ||
+      absl::StrContains(base, "cross_entropy"))
+    return "loss";
+  if (isOneOf(base, {"sum",           "mean",        "amax",
+                     "amin",          "max",         "min",
+                     "prod",          "argmax",      "argmin",
+                     "any",           "all",         "var",
+                     "var_mean",      "std",         "logsumexp",
+                     "cumsum",        "cumprod",     "histc",
+                     "count_nonzero", "bincount",    "linalg_vector_norm",
+                     "_is_all_true",  "_is_any_true"}) ||
       absl::StrContains(base, "softmax") || absl::StrContains(base, "_norm"))
     return "reduction";
-  if (isOneOf(base, {"zeros", "ones", "full", "empty", "empty_strided", "arange", "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "eye",
-                     "linspace", "scalar_tensor", "zeros_like", "ones_like", "full_like", "empty_like"}))
+  if (isOneOf(base, {"zeros", "ones", "full", "empty", "empty_strided",
+                     "arange", "new_zeros", "new_ones", "new_full", "new_empty",
+                     "new_empty_strided", "eye", "linspace", "scalar_tensor",
+                     "zeros_like", "ones_like", "full_like", "empty_like"}))
     return "factory";
-  if (isOneOf(base, {"topk", "sort", "gather", "cat", "stack", "repeat", "roll", "flip", "tril", "triu", "constant_pad_nd", "view_update", "masked_scatter",
-                     "searchsorted", "bucketize", "repeat_interleave"}) ||
-      absl::StartsWith(base, "index") || absl::StrContains(base, "scatter") || absl::EndsWith(base, "_backward"))
+  if (isOneOf(base, {"topk", "sort", "gather", "cat", "stack", "repeat", "roll",
+                     "flip", "tril", "triu", "constant_pad_nd", "view_update",
+                     "masked_scatter", "searchsorted", "bucketize",
+                     "repeat_interleave"}) ||
+      absl::StartsWith(base, "index") || absl::StrContains(base, "scatter") ||
+      absl::EndsWith(base, "_backward"))
     return "indexing";
   if (isOneOf(base, {"clone", "copy", "copy_", "_to_copy"})) return "copy";
   if (base == "guard") return "guard";
@@ -46,12 +62,16 @@ std::string kindOfBase(const std::string& base) {
 }  // namespace
 
 const char* categoryName(Category category) {
-  static constexpr std::array<const char*, kCategories> names = {"parameters", "master weights", "optimizer state", "accumulators", "buffers", "constants",
-                                                                 "inputs",     "activations",    "gradients",       "outputs",      "temporaries"};
+  static constexpr std::array<const char*, kCategories> names = {
+      "parameters", "master weights", "optimizer state", "accumulators",
+      "buffers",    "constants",      "inputs",          "activations",
+      "gradients",  "outputs",        "temporaries"};
   return names[static_cast<size_t>(category)];
 }
 
-std::string typeText(const Value& value) { return absl::StrCat(value.dtype, "[", absl::StrJoin(value.shape, ","), "]"); }
+std::string typeText(const Value& value) {
+  return absl::StrCat(value.dtype, "[", absl::StrJoin(value.shape, ","), "]");
+}
 
 int64_t Op::totalFlops() const {
   int64_t total = 0;
@@ -67,7 +87,8 @@ int64_t Program::elements(int value) const {
 
 std::string kindOf(const std::string& name) {
   std::string aten = name;
-  if (absl::StartsWith(name, "graph.")) aten = absl::StrCat("aten::", name.substr(6));
+  if (absl::StartsWith(name, "graph."))
+    aten = absl::StrCat("aten::", name.substr(6));
   if (absl::StartsWith(name, "optim.")) return "optimizer";
   if (const graph::OpRow* row = graph::findOp(aten)) {
     if (row->isView) return "view";
@@ -77,7 +98,9 @@ std::string kindOf(const std::string& name) {
   std::string base = colon == std::string::npos ? aten : aten.substr(colon + 2);
   base = base.substr(0, base.find('.'));
   const std::string kind = kindOfBase(base);
-  if (const graph::OpRow* row = graph::findOp(aten); row && row->pointwise && kind != "copy") return "pointwise";
+  if (const graph::OpRow* row = graph::findOp(aten);
+      row && row->pointwise && kind != "copy")
+    return "pointwise";
   return kind;
 }
 

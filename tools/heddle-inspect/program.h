@@ -1,6 +1,9 @@
-// What every file that heddle-inspect opens is turned into: one plain description of a program, whatever phase of the compiler wrote it.
-// Invariant: indices are in range: `Use::value` into Program::values, `Value::storage` and `Lifetime::storage` into Program::storages, `Use::producer` into
-// the section's ops. What would break it: a reader that lets a view own a storage, since its bytes would be counted twice.
+// What every file that heddle-inspect opens is turned into: one plain
+// description of a program, whatever phase of the compiler wrote it. Invariant:
+// indices are in range: `Use::value` into Program::values, `Value::storage` and
+// `Lifetime::storage` into Program::storages, `Use::producer` into the
+// section's ops. What would break it: a reader that lets a view own a storage,
+// since its bytes would be counted twice.
 #ifndef HEDDLE_TOOLS_HEDDLE_INSPECT_PROGRAM_H_
 #define HEDDLE_TOOLS_HEDDLE_INSPECT_PROGRAM_H_
 
@@ -14,7 +17,19 @@
 namespace heddle::inspect {
 
 // The plan's categories, in the order in which they are stacked.
-enum class Category { kParameter, kMaster, kOptimizer, kAccumulator, kBuffer, kConstant, kInput, kActivation, kGradient, kOutput, kTemporary };
+enum class Category {
+  kParameter,
+  kMaster,
+  kOptimizer,
+  kAccumulator,
+  kBuffer,
+  kConstant,
+  kInput,
+  kActivation,
+  kGradient,
+  kOutput,
+  kTemporary
+};
 inline constexpr int kCategories = 11;
 const char* categoryName(Category category);
 
@@ -34,7 +49,8 @@ struct Value {
 // "bf16[2,16,64]"
 std::string typeText(const Value& value);
 
-// One operand: the op that made it (-1: an argument of the section) and which of that op's results it is.
+// One operand: the op that made it (-1: an argument of the section) and which
+// of that op's results it is.
 struct Use {
   int value = -1;
   int producer = -1;
@@ -49,7 +65,8 @@ struct FlopsOfKind {
 struct Op {
   std::string name;
   std::string kind;
-  // Has a definition of its own in the dialect; false for an operator that passes cannot look into.
+  // Has a definition of its own in the dialect; false for an operator that
+  // passes cannot look into.
   bool structured = true;
   bool view = false;
   std::string path;
@@ -69,7 +86,8 @@ struct Op {
   int64_t totalFlops() const;
 };
 
-// First and last op (inclusive) of the section during which a storage must exist.
+// First and last op (inclusive) of the section during which a storage must
+// exist.
 struct Lifetime {
   int storage = -1;
   int first = 0;
@@ -92,7 +110,8 @@ struct Section {
   int64_t liveLowerBound = -1;
 };
 
-// A named tensor that the program is given: a parameter, a buffer, state of the optimizer, an input or a constant.
+// A named tensor that the program is given: a parameter, a buffer, state of the
+// optimizer, an input or a constant.
 struct Argument {
   Category category = Category::kParameter;
   // "parameter", "exp_avg", "input", ...
@@ -103,7 +122,9 @@ struct Argument {
   bool trainable = false;
   int value = -1;
 
-  std::string name() const { return names.empty() ? std::string() : names.front(); }
+  std::string name() const {
+    return names.empty() ? std::string() : names.front();
+  }
 };
 
 struct Program {
@@ -125,14 +146,19 @@ struct Program {
   int64_t elements(int value) const;
 };
 
-// Reads any file that the compiler writes. InvalidArgument or NotFound name the file, what it is, and what to do.
+// Reads any file that the compiler writes. InvalidArgument or NotFound name the
+// file, what it is, and what to do.
 absl::StatusOr<Program> readProgram(const std::string& path);
 
 // The two readers behind it. `path` is for messages.
-absl::StatusOr<Program> readMlir(const std::string& path, const std::string& bytes);
-absl::StatusOr<Program> readPlanBytes(const std::string& path, const std::string& bytes, const std::string& format);
+absl::StatusOr<Program> readMlir(const std::string& path,
+                                 const std::string& bytes);
+absl::StatusOr<Program> readPlanBytes(const std::string& path,
+                                      const std::string& bytes,
+                                      const std::string& format);
 
-// What an operator does, for people: "matmul", "pointwise", ... `name` is "aten::mm", "graph.mm", "optim.adamw" or a kernel's name.
+// What an operator does, for people: "matmul", "pointwise", ... `name` is
+// "aten::mm", "graph.mm", "optim.adamw" or a kernel's name.
 std::string kindOf(const std::string& name);
 
 }  // namespace heddle::inspect

@@ -1,5 +1,6 @@
-// A plan -> the description: one section per section, a buffer is a storage, lifetimes from first to last access.
-// Invariant: the plan was accepted by ParsePlan, so every index is in range.
+// A plan -> the description: one section per section, a buffer is a storage,
+// lifetimes from first to last access. Invariant: the plan was accepted by
+// ParsePlan, so every index is in range.
 #include <algorithm>
 #include <map>
 
@@ -43,7 +44,8 @@ Category categoryOf(plan::Category category) {
 }
 
 int64_t bytesOfValue(const plan::Plan& plan, int64_t value) {
-  return plan::ElementCount(plan.values[value]) * plan::ElementSize(plan.values[value].dtype);
+  return plan::ElementCount(plan.values[value]) *
+         plan::ElementSize(plan.values[value].dtype);
 }
 
 // What a constant argument says; empty for tensors.
@@ -76,7 +78,8 @@ std::string constantText(const plan::Arg& arg) {
 
 class SectionReader {
  public:
-  SectionReader(const plan::Plan& plan, Program& program) : plan(plan), program(program) {}
+  SectionReader(const plan::Plan& plan, Program& program)
+      : plan(plan), program(program) {}
 
   Section read(const plan::Section& source) {
     Section section;
@@ -87,9 +90,13 @@ class SectionReader {
       section.ops.push_back(readStep(step, section));
       const int index = section.ops.size() - 1;
       for (size_t i = 0; i < step.results.size(); ++i)
-        if (step.results[i] >= 0) writer[plan.values[step.results[i]].buffer] = {step.results[i], index, static_cast<int>(i)};
+        if (step.results[i] >= 0)
+          writer[plan.values[step.results[i]].buffer] = {step.results[i], index,
+                                                         static_cast<int>(i)};
     }
-    for (const plan::Binding& result : source.results) section.results.push_back({result.kind, result.name, useOf(result.value)});
+    for (const plan::Binding& result : source.results)
+      section.results.push_back(
+          {result.kind, result.name, useOf(result.value)});
     const int last = static_cast<int>(section.ops.size()) - 1;
     for (const auto& [buffer, accesses] : plan::CollectAccesses(plan, source)) {
       if (program.storages[buffer].resident || last < 0) continue;
@@ -108,7 +115,9 @@ class SectionReader {
  private:
   Use useOf(int64_t value) const {
     auto it = writer.find(plan.values[value].buffer);
-    return it == writer.end() ? Use{static_cast<int>(value), -1, 0} : Use{static_cast<int>(value), it->second.producer, it->second.output};
+    return it == writer.end() ? Use{static_cast<int>(value), -1, 0}
+                              : Use{static_cast<int>(value),
+                                    it->second.producer, it->second.output};
   }
 
   Op readStep(const plan::Step& step, const Section& section) const {
@@ -121,7 +130,9 @@ class SectionReader {
         op.structured = graph::findOp(step.name) != nullptr;
         break;
       case plan::StepKind::kKernel:
-        op.kind = section.name == "boundary" || step.name == "accumulate" ? "optimizer" : "kernel";
+        op.kind = section.name == "boundary" || step.name == "accumulate"
+                      ? "optimizer"
+                      : "kernel";
         break;
       case plan::StepKind::kGemm:
         op.kind = "matmul";
@@ -138,14 +149,17 @@ class SectionReader {
     op.waits.assign(step.waits.begin(), step.waits.end());
     op.signal = step.signal;
     for (const plan::Arg& arg : step.args) {
-      if (arg.kind == plan::ArgKind::kValue) op.operands.push_back(useOf(arg.i));
+      if (arg.kind == plan::ArgKind::kValue)
+        op.operands.push_back(useOf(arg.i));
       if (arg.kind == plan::ArgKind::kValueList) {
         for (int64_t value : arg.ints)
           if (value >= 0) op.operands.push_back(useOf(value));
       }
-      if (const std::string text = constantText(arg); !text.empty()) op.attributes.emplace_back(arg.name.empty() ? "arg" : arg.name, text);
+      if (const std::string text = constantText(arg); !text.empty())
+        op.attributes.emplace_back(arg.name.empty() ? "arg" : arg.name, text);
     }
-    if (step.rng_id >= 0) op.attributes.emplace_back("rng_id", absl::StrCat(step.rng_id));
+    if (step.rng_id >= 0)
+      op.attributes.emplace_back("rng_id", absl::StrCat(step.rng_id));
     int64_t moved = 0;
     for (const Use& use : op.operands) moved += bytesOfValue(plan, use.value);
     for (int32_t value : step.results) {
@@ -153,15 +167,19 @@ class SectionReader {
       if (value >= 0) moved += bytesOfValue(plan, value);
     }
     op.bytes = step.bytes != 0 ? static_cast<int64_t>(step.bytes) : moved;
-    if (step.flops != 0) op.flops.push_back({op.kind, static_cast<int64_t>(step.flops)});
+    if (step.flops != 0)
+      op.flops.push_back({op.kind, static_cast<int64_t>(step.flops)});
     return op;
   }
 
-  // Scratch buffers have no names of their own: the op that writes one first tells what it is.
+  // Scratch buffers have no names of their own: the op that writes one first
+  // tells what it is.
   void nameScratch(const Section& section, const Lifetime& lifetime) {
     Storage& storage = program.storages[lifetime.storage];
     const Op& op = section.ops[lifetime.first];
-    if (storage.name.empty()) storage.name = op.path.empty() ? op.name : absl::StrCat(op.path, " ", op.name);
+    if (storage.name.empty())
+      storage.name =
+          op.path.empty() ? op.name : absl::StrCat(op.path, " ", op.name);
   }
 
   const plan::Plan& plan;
@@ -171,20 +189,38 @@ class SectionReader {
 
 void readArguments(const plan::Plan& plan, Program& program) {
   for (const plan::StateEntry& entry : plan.state) {
-    const Category category = program.storages[plan.values[entry.value].buffer].category;
-    program.arguments.push_back({category, entry.kind, entry.names, entry.role, entry.trainable, static_cast<int>(entry.value)});
+    const Category category =
+        program.storages[plan.values[entry.value].buffer].category;
+    program.arguments.push_back({category, entry.kind, entry.names, entry.role,
+                                 entry.trainable,
+                                 static_cast<int>(entry.value)});
   }
   for (const plan::Binding& input : plan.inputs)
-    program.arguments.push_back({Category::kInput, input.kind.empty() ? "input" : input.kind, {input.name}, "", false, static_cast<int>(input.value)});
+    program.arguments.push_back({Category::kInput,
+                                 input.kind.empty() ? "input" : input.kind,
+                                 {input.name},
+                                 "",
+                                 false,
+                                 static_cast<int>(input.value)});
   for (const plan::ConstantData& constant : plan.constants)
-    program.arguments.push_back({Category::kConstant, "constant", {constant.name}, "", false, static_cast<int>(constant.value)});
+    program.arguments.push_back({Category::kConstant,
+                                 "constant",
+                                 {constant.name},
+                                 "",
+                                 false,
+                                 static_cast<int>(constant.value)});
 }
 
 }  // namespace
 
-absl::StatusOr<Program> readPlanBytes(const std::string& path, const std::string& bytes, const std::string& format) {
-  absl::StatusOr<plan::Plan> parsed = plan::ParsePlan(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  if (!parsed.ok()) return absl::Status(parsed.status().code(), absl::StrCat(path, ": ", parsed.status().message()));
+absl::StatusOr<Program> readPlanBytes(const std::string& path,
+                                      const std::string& bytes,
+                                      const std::string& format) {
+  absl::StatusOr<plan::Plan> parsed = plan::ParsePlan(
+      reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  if (!parsed.ok())
+    return absl::Status(parsed.status().code(),
+                        absl::StrCat(path, ": ", parsed.status().message()));
   const plan::Plan& plan = *parsed;
   Program program;
   program.file = path;
@@ -197,10 +233,15 @@ absl::StatusOr<Program> readPlanBytes(const std::string& path, const std::string
   program.config = plan.config;
   program.streams = plan.streams;
   for (const plan::Buffer& buffer : plan.buffers)
-    program.storages.push_back({buffer.name, categoryOf(buffer.category), static_cast<int64_t>(buffer.bytes), buffer.arena != plan::Arena::kScratch});
-  for (const plan::Value& value : plan.values) program.values.push_back({static_cast<int>(value.buffer), plan::DTypeName(value.dtype), value.sizes});
+    program.storages.push_back({buffer.name, categoryOf(buffer.category),
+                                static_cast<int64_t>(buffer.bytes),
+                                buffer.arena != plan::Arena::kScratch});
+  for (const plan::Value& value : plan.values)
+    program.values.push_back({static_cast<int>(value.buffer),
+                              plan::DTypeName(value.dtype), value.sizes});
   readArguments(plan, program);
-  for (const plan::Section& section : plan.sections) program.sections.push_back(SectionReader(plan, program).read(section));
+  for (const plan::Section& section : plan.sections)
+    program.sections.push_back(SectionReader(plan, program).read(section));
   return program;
 }
 

@@ -1,6 +1,9 @@
-// MLIR text or bytecode -> the description: graph.step (captured or after any pass), or sched.plan by way of the plan that it would be written as.
-// Invariant: only verified programs are described, so what the ops' own verifiers promise is not checked again.
-// What would break it: an op that hands on an operand's storage without ViewLike, `mutates` or a new_state role; its bytes would be counted twice.
+// MLIR text or bytecode -> the description: graph.step (captured or after any
+// pass), or sched.plan by way of the plan that it would be written as.
+// Invariant: only verified programs are described, so what the ops' own
+// verifiers promise is not checked again. What would break it: an op that hands
+// on an operand's storage without ViewLike, `mutates` or a new_state role; its
+// bytes would be counted twice.
 #include <algorithm>
 #include <cctype>
 #include <map>
@@ -46,25 +49,33 @@ void readLocation(mlir::Location location, Op& op) {
     op.path = name.getName().str();
     location = name.getChildLoc();
   }
-  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(location)) op.source = absl::StrCat(file.getFilename().str(), ":", file.getLine());
+  if (auto file = mlir::dyn_cast<mlir::FileLineColLoc>(location))
+    op.source = absl::StrCat(file.getFilename().str(), ":", file.getLine());
 }
 
-// The optimizer's ops have no cost interface: what their formulas in ir/optim take for one element.
+// The optimizer's ops have no cost interface: what their formulas in ir/optim
+// take for one element.
 int64_t optimizerFlops(mlir::Operation* op) {
   const llvm::StringRef name = op->getName().stripDialect();
-  const int64_t perElement = name == "adamw" ? 15 : name == "grad_norm" ? 2 : name == "accumulate" || name == "average" ? 1 : 0;
+  const int64_t perElement = name == "adamw"                             ? 15
+                             : name == "grad_norm"                       ? 2
+                             : name == "accumulate" || name == "average" ? 1
+                                                                         : 0;
   int64_t elements = 0;
   for (mlir::Value operand : op->getOperands()) {
     auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(operand.getType());
     if (!tensor) continue;
-    elements = name == "grad_norm" ? elements + tensor.getNumElements() : std::max(elements, tensor.getNumElements());
+    elements = name == "grad_norm"
+                   ? elements + tensor.getNumElements()
+                   : std::max(elements, tensor.getNumElements());
   }
   return perElement * elements;
 }
 
 void addFlops(mlir::Operation* op, std::map<std::string, int64_t>& flops) {
   if (op->getNumRegions() != 0) {
-    for (mlir::Operation& inner : op->getRegion(0).front()) addFlops(&inner, flops);
+    for (mlir::Operation& inner : op->getRegion(0).front())
+      addFlops(&inner, flops);
     return;
   }
   const std::string name = op->getName().getStringRef().str();
@@ -82,7 +93,9 @@ int64_t bytesMoved(mlir::Operation* op) {
   if (auto costed = mlir::dyn_cast<graph::Costed>(op)) return costed.getBytes();
   int64_t bytes = 0;
   auto add = [&](mlir::Type type) {
-    if (auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type)) bytes += tensor.getNumElements() * graph::elementBytes(tensor.getElementType());
+    if (auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type))
+      bytes += tensor.getNumElements() *
+               graph::elementBytes(tensor.getElementType());
   };
   llvm::for_each(op->getOperandTypes(), add);
   llvm::for_each(op->getResultTypes(), add);
@@ -92,13 +105,19 @@ int64_t bytesMoved(mlir::Operation* op) {
 // One graph.step -> one section.
 class StepReader {
  public:
-  StepReader(Program& program, std::string name) : program(program) { section.name = std::move(name); }
+  StepReader(Program& program, std::string name) : program(program) {
+    section.name = std::move(name);
+  }
 
   Section read(graph::StepOp step) {
     mlir::Block& block = step.getBody().front();
-    for (auto [argument, role] : llvm::zip(block.getArguments(), step.getArgRoles())) readArgument(argument, role);
+    for (auto [argument, role] :
+         llvm::zip(block.getArguments(), step.getArgRoles()))
+      readArgument(argument, role);
     for (mlir::Operation& op : block.without_terminator()) readOp(&op);
-    for (auto [value, role] : llvm::zip(block.getTerminator()->getOperands(), step.getResultRoles())) readResult(value, role);
+    for (auto [value, role] :
+         llvm::zip(block.getTerminator()->getOperands(), step.getResultRoles()))
+      readResult(value, role);
     finishLifetimes();
     return std::move(section);
   }
@@ -117,9 +136,12 @@ class StepReader {
     return program.values.size() - 1;
   }
 
-  int addStorage(mlir::Type type, Category category, std::string name, bool resident) {
+  int addStorage(mlir::Type type, Category category, std::string name,
+                 bool resident) {
     auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type);
-    program.storages.push_back({std::move(name), category, tensor ? graph::geometryOf(tensor).storageBytes : 0, resident});
+    program.storages.push_back(
+        {std::move(name), category,
+         tensor ? graph::geometryOf(tensor).storageBytes : 0, resident});
     return program.storages.size() - 1;
   }
 
@@ -127,7 +149,8 @@ class StepReader {
     Argument argument;
     if (auto param = mlir::dyn_cast<graph::ParamAttr>(role)) {
       argument.kind = "parameter";
-      for (mlir::Attribute name : param.getNames()) argument.names.push_back(mlir::cast<mlir::StringAttr>(name).str());
+      for (mlir::Attribute name : param.getNames())
+        argument.names.push_back(mlir::cast<mlir::StringAttr>(name).str());
       argument.role = param.getKind().str();
       argument.trainable = param.getTrainable().getValue();
     } else if (auto buffer = mlir::dyn_cast<graph::BufferAttr>(role)) {
@@ -138,12 +161,17 @@ class StepReader {
       argument = {Category::kConstant, "constant", {constant.getName().str()}};
     } else if (auto state = mlir::dyn_cast<graph::StateAttr>(role)) {
       const std::string kind = state.getKind().str();
-      const Category category = kind == "master" ? Category::kMaster : kind == "accumulator" ? Category::kAccumulator : Category::kOptimizer;
+      const Category category = kind == "master"        ? Category::kMaster
+                                : kind == "accumulator" ? Category::kAccumulator
+                                                        : Category::kOptimizer;
       argument = {category, kind, {state.getName().str()}};
     }
-    argument.value = addValue(value.getType(), addStorage(value.getType(), argument.category, argument.name(), true));
+    argument.value = addValue(
+        value.getType(),
+        addStorage(value.getType(), argument.category, argument.name(), true));
     made[value] = {argument.value, -1, 0};
-    byRole[{argument.kind, argument.name()}] = program.values[argument.value].storage;
+    byRole[{argument.kind, argument.name()}] =
+        program.values[argument.value].storage;
     program.arguments.push_back(std::move(argument));
   }
 
@@ -163,7 +191,8 @@ class StepReader {
       op.name = "graph.composite " + composite.getKind().str();
       op.kind = "composite";
     }
-    if (auto phase = source->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr))
+    if (auto phase = source->getAttrOfType<graph::PhaseAttr>(
+            graph::GraphDialect::kPhaseAttr))
       op.phase = graph::stringifyPhase(phase.getValue()).str();
     else
       op.phase = op.kind == "optimizer" ? "update" : "forward";
@@ -173,27 +202,37 @@ class StepReader {
     for (const auto& [kind, count] : flops) op.flops.push_back({kind, count});
     for (mlir::NamedAttribute attribute : source->getAttrs()) {
       const llvm::StringRef name = attribute.getName().getValue();
-      if (name != graph::GraphDialect::kPhaseAttr && name != "operandSegmentSizes" && name != "callee")
+      if (name != graph::GraphDialect::kPhaseAttr &&
+          name != "operandSegmentSizes" && name != "callee")
         op.attributes.emplace_back(name.str(), print(attribute.getValue()));
     }
-    for (mlir::Value operand : source->getOperands()) op.operands.push_back(made.lookup(operand));
+    for (mlir::Value operand : source->getOperands())
+      op.operands.push_back(made.lookup(operand));
     for (mlir::OpResult result : source->getResults()) {
       const int storage = storageOf(result, op, call);
       op.results.push_back(addValue(result.getType(), storage));
-      made[result] = {op.results.back(), index, static_cast<int>(result.getResultNumber())};
+      made[result] = {op.results.back(), index,
+                      static_cast<int>(result.getResultNumber())};
     }
     section.ops.push_back(std::move(op));
   }
 
-  // The storage that a result lies in: the operand's for views and handles, else its own.
+  // The storage that a result lies in: the operand's for views and handles,
+  // else its own.
   int storageOf(mlir::OpResult result, const Op& op, graph::CallOp call) {
-    auto storageOfOperand = [&](int64_t operand) { return program.values[op.operands[operand].value].storage; };
+    auto storageOfOperand = [&](int64_t operand) {
+      return program.values[op.operands[operand].value].storage;
+    };
     if (op.view) return storageOfOperand(0);
-    if (call && call.getMutates() && !call.getDps() && !call.getFreshResults()) {
+    if (call && call.getMutates() && !call.getDps() &&
+        !call.getFreshResults()) {
       llvm::ArrayRef<int64_t> mutates = *call.getMutates();
-      if (result.getResultNumber() < mutates.size()) return storageOfOperand(mutates[result.getResultNumber()]);
+      if (result.getResultNumber() < mutates.size())
+        return storageOfOperand(mutates[result.getResultNumber()]);
     }
-    const int storage = addStorage(result.getType(), Category::kTemporary, op.path.empty() ? op.name : absl::StrCat(op.path, " ", op.name), false);
+    const int storage = addStorage(
+        result.getType(), Category::kTemporary,
+        op.path.empty() ? op.name : absl::StrCat(op.path, " ", op.name), false);
     const int index = section.ops.size();
     lifetimeOf[storage] = section.lifetimes.size();
     section.lifetimes.push_back({storage, index, index});
@@ -223,14 +262,16 @@ class StepReader {
     } else if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role)) {
       result.kind = "new_value";
       result.name = fresh.getName().str();
-      overwritten = byRole.count({"parameter", result.name}) ? "parameter" : "buffer";
+      overwritten =
+          byRole.count({"parameter", result.name}) ? "parameter" : "buffer";
     } else if (auto state = mlir::dyn_cast<graph::NewStateAttr>(role)) {
       result.kind = "new_state";
       result.name = state.getName().str();
       overwritten = state.getKind().str();
     }
     // A new value is written over the old one, so it takes no bytes of its own.
-    if (auto old = byRole.find({overwritten, result.name}); old != byRole.end() && !held.resident) {
+    if (auto old = byRole.find({overwritten, result.name});
+        old != byRole.end() && !held.resident) {
       held.category = program.storages[old->second].category;
       held.bytes = 0;
     }
@@ -241,17 +282,22 @@ class StepReader {
   void finishLifetimes() {
     const int count = section.ops.size();
     auto extend = [&](int storage, int index) {
-      if (auto it = lifetimeOf.find(storage); it != lifetimeOf.end()) section.lifetimes[it->second].last = std::max(section.lifetimes[it->second].last, index);
+      if (auto it = lifetimeOf.find(storage); it != lifetimeOf.end())
+        section.lifetimes[it->second].last =
+            std::max(section.lifetimes[it->second].last, index);
     };
     for (int i = 0; i < count; ++i) {
       // A view reads nothing: its storage lives for those who read through it.
       if (section.ops[i].view) continue;
-      for (const Use& use : section.ops[i].operands) extend(program.values[use.value].storage, i);
+      for (const Use& use : section.ops[i].operands)
+        extend(program.values[use.value].storage, i);
     }
     for (int storage : kept) extend(storage, count - 1);
     for (const Lifetime& lifetime : section.lifetimes) {
       Storage& storage = program.storages[lifetime.storage];
-      if (storage.category == Category::kTemporary && section.ops[lifetime.first].phase == "forward" && section.ops[lifetime.last].phase == "backward")
+      if (storage.category == Category::kTemporary &&
+          section.ops[lifetime.first].phase == "forward" &&
+          section.ops[lifetime.last].phase == "backward")
         storage.category = Category::kActivation;
     }
   }
@@ -264,19 +310,27 @@ class StepReader {
   std::vector<int> kept;
 };
 
-// "format_version = 7" in a program's text, or -1: read before parsing, since a later version may use what this one cannot parse.
+// "format_version = 7" in a program's text, or -1: read before parsing, since a
+// later version may use what this one cannot parse.
 int64_t versionInText(const std::string& bytes) {
   const size_t step = bytes.find("\"graph.step\"(");
-  const size_t at = step == std::string::npos ? step : bytes.find("format_version = ", step);
+  const size_t at =
+      step == std::string::npos ? step : bytes.find("format_version = ", step);
   if (at == std::string::npos) return -1;
   int64_t version = 0;
-  for (size_t i = at + 17; i < bytes.size() && i < at + 26 && std::isdigit(static_cast<unsigned char>(bytes[i])); ++i) version = version * 10 + (bytes[i] - '0');
+  for (size_t i = at + 17; i < bytes.size() && i < at + 26 &&
+                           std::isdigit(static_cast<unsigned char>(bytes[i]));
+       ++i)
+    version = version * 10 + (bytes[i] - '0');
   return version;
 }
 
 absl::Status wrongVersion(const std::string& path, int64_t version) {
-  return absl::InvalidArgumentError(absl::StrCat(path, ": step.mlir of format version ", version, "; this build reads version ", graph::kFormatVersion,
-                                                 ": capture the step again with this Heddle, or inspect it with the one that wrote it"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": step.mlir of format version ", version,
+                   "; this build reads version ", graph::kFormatVersion,
+                   ": capture the step again with this Heddle, or inspect it "
+                   "with the one that wrote it"));
 }
 
 // Dynamic shapes pass the ops' verifiers and have no size to count.
@@ -287,7 +341,9 @@ mlir::Operation* findDynamic(mlir::Operation* root) {
       auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type);
       return tensor && !tensor.hasStaticShape();
     };
-    if (llvm::any_of(op->getResultTypes(), dynamic) || llvm::any_of(op->getOperandTypes(), dynamic)) found = op;
+    if (llvm::any_of(op->getResultTypes(), dynamic) ||
+        llvm::any_of(op->getOperandTypes(), dynamic))
+      found = op;
     return found ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
   });
   return found;
@@ -295,35 +351,53 @@ mlir::Operation* findDynamic(mlir::Operation* root) {
 
 }  // namespace
 
-absl::StatusOr<Program> readMlir(const std::string& path, const std::string& bytes) {
-  if (const int64_t version = versionInText(bytes); version >= 0 && version != graph::kFormatVersion) return wrongVersion(path, version);
+absl::StatusOr<Program> readMlir(const std::string& path,
+                                 const std::string& bytes) {
+  if (const int64_t version = versionInText(bytes);
+      version >= 0 && version != graph::kFormatVersion)
+    return wrongVersion(path, version);
 
   mlir::DialectRegistry registry;
-  registry.insert<graph::GraphDialect, optim::OptimDialect, sched::SchedDialect>();
+  registry
+      .insert<graph::GraphDialect, optim::OptimDialect, sched::SchedDialect>();
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
   std::string message;
-  mlir::ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic& diagnostic) {
-    llvm::raw_string_ostream stream(message);
-    if (message.empty() && diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error) stream << diagnostic.getLocation() << ": " << diagnostic.str();
-    return mlir::success();
-  });
-  auto refuse = [&] { return absl::InvalidArgumentError(absl::StrCat(path, ": no program of Heddle: ", message)); };
+  mlir::ScopedDiagnosticHandler handler(
+      &context, [&](mlir::Diagnostic& diagnostic) {
+        llvm::raw_string_ostream stream(message);
+        if (message.empty() &&
+            diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
+          stream << diagnostic.getLocation() << ": " << diagnostic.str();
+        return mlir::success();
+      });
+  auto refuse = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": no program of Heddle: ", message));
+  };
 
   llvm::SourceMgr sources;
-  sources.AddNewSourceBuffer(llvm::MemoryBuffer::getMemBuffer(llvm::StringRef(bytes), path), llvm::SMLoc());
-  mlir::OwningOpRef<mlir::ModuleOp> module = mlir::parseSourceFile<mlir::ModuleOp>(sources, mlir::ParserConfig(&context, /*verifyAfterParse=*/false));
+  sources.AddNewSourceBuffer(
+      llvm::MemoryBuffer::getMemBuffer(llvm::StringRef(bytes), path),
+      llvm::SMLoc());
+  mlir::OwningOpRef<mlir::ModuleOp> module =
+      mlir::parseSourceFile<mlir::ModuleOp>(
+          sources, mlir::ParserConfig(&context, /*verifyAfterParse=*/false));
   if (!module) return refuse();
   for (auto step : module->getOps<graph::StepOp>())
-    if (static_cast<int64_t>(step.getFormatVersion()) != graph::kFormatVersion) return wrongVersion(path, step.getFormatVersion());
+    if (static_cast<int64_t>(step.getFormatVersion()) != graph::kFormatVersion)
+      return wrongVersion(path, step.getFormatVersion());
   if (mlir::failed(mlir::verify(*module))) return refuse();
 
   for (auto plan : module->getOps<sched::PlanOp>()) {
     mlir::FailureOr<std::vector<uint8_t>> emitted = emitPlan(plan);
     if (mlir::failed(emitted)) return refuse();
-    return readPlanBytes(path, std::string(emitted->begin(), emitted->end()), "step.sched.mlir");
+    return readPlanBytes(path, std::string(emitted->begin(), emitted->end()),
+                         "step.sched.mlir");
   }
   if (mlir::Operation* op = findDynamic(*module))
-    return absl::InvalidArgumentError(absl::StrCat(path, ": '", op->getName().getStringRef().str(), "' has a tensor of dynamic shape; Heddle's programs are static"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": '", op->getName().getStringRef().str(),
+        "' has a tensor of dynamic shape; Heddle's programs are static"));
 
   Program program;
   program.file = path;
@@ -335,9 +409,14 @@ absl::StatusOr<Program> readMlir(const std::string& path, const std::string& byt
     program.precision = step.getPrecision().str();
     program.torchVersion = step.getTorchVersion().str();
     const size_t index = program.sections.size();
-    program.sections.push_back(StepReader(program, index == 0 ? "step" : absl::StrCat("step ", index + 1)).read(step));
+    program.sections.push_back(
+        StepReader(program,
+                   index == 0 ? "step" : absl::StrCat("step ", index + 1))
+            .read(step));
   }
-  if (program.sections.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": the module holds neither a graph.step nor a sched.plan"));
+  if (program.sections.empty())
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": the module holds neither a graph.step nor a sched.plan"));
   return program;
 }
 

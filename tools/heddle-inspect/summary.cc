@@ -1,5 +1,6 @@
 // A described program -> what a person wants to know first, in a page of text.
-// Invariant: units are written at every number; what a file does not say is left out or said to be missing, never shown as zero.
+// Invariant: units are written at every number; what a file does not say is
+// left out or said to be missing, never shown as zero.
 #include <algorithm>
 #include <cstdio>
 
@@ -13,7 +14,8 @@ namespace {
 
 std::string padded(std::string text, int width) {
   const size_t size = static_cast<size_t>(std::abs(width));
-  if (text.size() < size) text.insert(width > 0 ? text.size() : 0, size - text.size(), ' ');
+  if (text.size() < size)
+    text.insert(width > 0 ? text.size() : 0, size - text.size(), ' ');
   return text;
 }
 
@@ -25,7 +27,10 @@ std::string percent(int64_t part, int64_t whole) {
 }
 
 std::string bar(int64_t part, int64_t whole, int width) {
-  const int filled = whole <= 0 ? 0 : static_cast<int>(static_cast<double>(part) / whole * width + 0.5);
+  const int filled =
+      whole <= 0
+          ? 0
+          : static_cast<int>(static_cast<double>(part) / whole * width + 0.5);
   std::string text;
   for (int i = 0; i < filled; ++i) text += "█";
   return text;
@@ -34,100 +39,156 @@ std::string bar(int64_t part, int64_t whole, int width) {
 void addState(std::string& text, const Program& program) {
   absl::StrAppend(&text, "\nWhat it holds\n");
   for (const StateSum& sum : stateSums(program)) {
-    absl::StrAppend(&text, "  ", padded(sum.kind, 14), padded(absl::StrCat(sum.tensors), -6), sum.tensors == 1 ? " tensor " : " tensors",
-                    padded(countText(sum.elements), -10), " elements", padded(bytesText(sum.bytes), -11), "\n");
+    absl::StrAppend(&text, "  ", padded(sum.kind, 14),
+                    padded(absl::StrCat(sum.tensors), -6),
+                    sum.tensors == 1 ? " tensor " : " tensors",
+                    padded(countText(sum.elements), -10), " elements",
+                    padded(bytesText(sum.bytes), -11), "\n");
   }
 }
 
-void addFlops(std::string& text, const Program& program, const Section& section) {
+void addFlops(std::string& text, const Program& program,
+              const Section& section) {
   const Share share = countShare(section);
   const std::vector<KindCount> kinds = countKinds(section);
-  absl::StrAppend(&text, "\n  ", padded("kind", 18), padded("ops", -7), padded("FLOPs", -14), padded("share", -9), padded("bytes moved", -14), "\n");
+  absl::StrAppend(&text, "\n  ", padded("kind", 18), padded("ops", -7),
+                  padded("FLOPs", -14), padded("share", -9),
+                  padded("bytes moved", -14), "\n");
   for (const KindCount& kind : kinds) {
-    absl::StrAppend(&text, "  ", padded(kind.kind, 18), padded(absl::StrCat(kind.ops), -7), padded(kind.flops ? flopsText(kind.flops) : "-", -14),
-                    padded(kind.flops ? percent(kind.flops, share.flops) : "", -9), padded(bytesText(kind.bytes), -14), "  ", bar(kind.flops, share.flops, 24), "\n");
+    absl::StrAppend(
+        &text, "  ", padded(kind.kind, 18), padded(absl::StrCat(kind.ops), -7),
+        padded(kind.flops ? flopsText(kind.flops) : "-", -14),
+        padded(kind.flops ? percent(kind.flops, share.flops) : "", -9),
+        padded(bytesText(kind.bytes), -14), "  ",
+        bar(kind.flops, share.flops, 24), "\n");
   }
-  absl::StrAppend(&text, "  ", padded("all", 18), padded(absl::StrCat(share.ops), -7), padded(share.flops ? flopsText(share.flops) : "not in file", -14),
-                  padded("", -9), padded(bytesText(share.bytes), -14), "\n");
+  absl::StrAppend(
+      &text, "  ", padded("all", 18), padded(absl::StrCat(share.ops), -7),
+      padded(share.flops ? flopsText(share.flops) : "not in file", -14),
+      padded("", -9), padded(bytesText(share.bytes), -14), "\n");
   if (const std::optional<ClosedForm> form = closedForm(program, section)) {
     char ratio[32];
-    std::snprintf(ratio, sizeof(ratio), "%.4f", static_cast<double>(form->counted) / form->expected());
-    absl::StrAppend(&text, "  closed form: 6 x ", countText(form->weights), " weights x ", form->tokens, " tokens + attention ", flopsText(form->attention), " = ",
-                    flopsText(form->expected()), "; matrix products and attention count ", flopsText(form->counted), " (", ratio, " of it; masks not subtracted)\n");
+    std::snprintf(ratio, sizeof(ratio), "%.4f",
+                  static_cast<double>(form->counted) / form->expected());
+    absl::StrAppend(
+        &text, "  closed form: 6 x ", countText(form->weights), " weights x ",
+        form->tokens, " tokens + attention ", flopsText(form->attention), " = ",
+        flopsText(form->expected()), "; matrix products and attention count ",
+        flopsText(form->counted), " (", ratio,
+        " of it; masks not subtracted)\n");
   }
-  absl::StrAppend(&text, "  ODS ops: ", share.structuredOps, " of ", share.ops, " (", percent(share.structuredOps, share.ops), ")");
-  if (share.flops) absl::StrAppend(&text, ", ", percent(share.structuredFlops, share.flops), " of FLOPs");
+  absl::StrAppend(&text, "  ODS ops: ", share.structuredOps, " of ", share.ops,
+                  " (", percent(share.structuredOps, share.ops), ")");
+  if (share.flops)
+    absl::StrAppend(&text, ", ", percent(share.structuredFlops, share.flops),
+                    " of FLOPs");
   absl::StrAppend(&text, "\n");
   if (!share.others.empty()) {
-    absl::StrAppend(&text, "  others: ", absl::StrJoin(share.others, ", ", [](std::string* out, const auto& other) {
-                      absl::StrAppend(out, other.first, " x", other.second);
-                    }), "\n");
+    absl::StrAppend(&text, "  others: ",
+                    absl::StrJoin(share.others, ", ",
+                                  [](std::string* out, const auto& other) {
+                                    absl::StrAppend(out, other.first, " x",
+                                                    other.second);
+                                  }),
+                    "\n");
   }
 }
 
-void addMemory(std::string& text, const Program& program, const Section& section) {
+void addMemory(std::string& text, const Program& program,
+               const Section& section) {
   if (section.ops.empty()) return;
   const MemoryCurve curve = memoryCurve(program, section);
   const Op& at = section.ops[curve.peak];
-  absl::StrAppend(&text, "\n  Live memory, peak ", bytesText(curve.total(curve.peak)), " at op ", curve.peak, " (", at.name, at.path.empty() ? "" : " in ", at.path, ", ",
+  absl::StrAppend(&text, "\n  Live memory, peak ",
+                  bytesText(curve.total(curve.peak)), " at op ", curve.peak,
+                  " (", at.name, at.path.empty() ? "" : " in ", at.path, ", ",
                   at.phase, ")\n");
   for (int category = 0; category < kCategories; ++category) {
     int64_t most = 0;
-    for (const CategoryBytes& bytes : curve.at) most = std::max(most, bytes[category]);
+    for (const CategoryBytes& bytes : curve.at)
+      most = std::max(most, bytes[category]);
     if (most == 0) continue;
-    absl::StrAppend(&text, "    ", padded(categoryName(static_cast<Category>(category)), 18), padded(bytesText(curve.at[curve.peak][category]), -11), " at the peak",
-                    padded(bytesText(most), -11), " at most  ", bar(curve.at[curve.peak][category], curve.total(curve.peak), 24), "\n");
+    absl::StrAppend(
+        &text, "    ",
+        padded(categoryName(static_cast<Category>(category)), 18),
+        padded(bytesText(curve.at[curve.peak][category]), -11), " at the peak",
+        padded(bytesText(most), -11), " at most  ",
+        bar(curve.at[curve.peak][category], curve.total(curve.peak), 24), "\n");
   }
   if (section.scratchBytes >= 0) {
     char ratio[32];
-    std::snprintf(ratio, sizeof(ratio), "%.3f", section.liveLowerBound > 0 ? static_cast<double>(section.scratchBytes) / section.liveLowerBound : 1.0);
-    absl::StrAppend(&text, "    scratch arena ", bytesText(section.scratchBytes), ", lower bound ", bytesText(section.liveLowerBound), ", ratio ", ratio, "\n");
+    std::snprintf(
+        ratio, sizeof(ratio), "%.3f",
+        section.liveLowerBound > 0
+            ? static_cast<double>(section.scratchBytes) / section.liveLowerBound
+            : 1.0);
+    absl::StrAppend(&text, "    scratch arena ",
+                    bytesText(section.scratchBytes), ", lower bound ",
+                    bytesText(section.liveLowerBound), ", ratio ", ratio, "\n");
   }
   // Eight rows over program order: the shape of the curve.
-  static constexpr const char* levels[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  static constexpr const char* levels[] = {" ", "▁", "▂", "▃", "▄",
+                                           "▅", "▆", "▇", "█"};
   constexpr size_t width = 72;
   const int64_t peak = std::max<int64_t>(curve.total(curve.peak), 1);
   std::string line;
   const size_t columns = std::min(width, curve.at.size());
   for (size_t column = 0; column < columns; ++column) {
     int64_t most = 0;
-    for (size_t op = column * curve.at.size() / columns; op < (column + 1) * curve.at.size() / columns; ++op) most = std::max(most, curve.total(op));
+    for (size_t op = column * curve.at.size() / columns;
+         op < (column + 1) * curve.at.size() / columns; ++op)
+      most = std::max(most, curve.total(op));
     line += levels[most * 8 / peak];
   }
   absl::StrAppend(&text, "    ", line, "\n");
 }
 
-void addLongest(std::string& text, const Program& program, const Section& section) {
+void addLongest(std::string& text, const Program& program,
+                const Section& section) {
   const std::vector<Lifetime> longest = longestLived(program, section, 8);
   if (longest.empty()) return;
   absl::StrAppend(&text, "\n  Lives longest\n");
   for (const Lifetime& lifetime : longest) {
     const Storage& storage = program.storages[lifetime.storage];
-    absl::StrAppend(&text, "    ", padded(absl::StrCat("ops ", lifetime.first, "-", lifetime.last), 18), padded(bytesText(storage.bytes), -11), "  ",
-                    padded(categoryName(storage.category), 13), storage.name, "\n");
+    absl::StrAppend(
+        &text, "    ",
+        padded(absl::StrCat("ops ", lifetime.first, "-", lifetime.last), 18),
+        padded(bytesText(storage.bytes), -11), "  ",
+        padded(categoryName(storage.category), 13), storage.name, "\n");
   }
 }
 
 }  // namespace
 
 std::string summaryText(const Program& program) {
-  std::string text = absl::StrCat(program.file, "\n  ", program.format, " version ", program.version, ", target ", program.target, ", precision ", program.precision,
-                                  ", torch ", program.torchVersion, program.mode.empty() ? "" : absl::StrCat(", mode ", program.mode), "\n");
+  std::string text = absl::StrCat(
+      program.file, "\n  ", program.format, " version ", program.version,
+      ", target ", program.target, ", precision ", program.precision,
+      ", torch ", program.torchVersion,
+      program.mode.empty() ? "" : absl::StrCat(", mode ", program.mode), "\n");
   addState(text, program);
-  absl::StrAppend(&text, "\nParameters by module\n", moduleTreeText(program, 8));
+  absl::StrAppend(&text, "\nParameters by module\n",
+                  moduleTreeText(program, 8));
   for (const Section& section : program.sections) {
-    absl::StrAppend(&text, "\nSection ", section.name, ": ", section.ops.size(), " ops");
-    if (program.streams.size() > 1) absl::StrAppend(&text, " on ", program.streams.size(), " streams");
+    absl::StrAppend(&text, "\nSection ", section.name, ": ", section.ops.size(),
+                    " ops");
+    if (program.streams.size() > 1)
+      absl::StrAppend(&text, " on ", program.streams.size(), " streams");
     int gradients = 0;
-    for (const SectionResult& result : section.results) gradients += result.kind == "gradient";
-    absl::StrAppend(&text, ", ", section.results.size(), " results", gradients ? absl::StrCat(" (", gradients, " gradients)") : "", "\n");
+    for (const SectionResult& result : section.results)
+      gradients += result.kind == "gradient";
+    absl::StrAppend(
+        &text, ", ", section.results.size(), " results",
+        gradients ? absl::StrCat(" (", gradients, " gradients)") : "", "\n");
     addFlops(text, program, section);
     addMemory(text, program, section);
     addLongest(text, program, section);
     const std::vector<Span> spans = predictTimes(program, section);
     double end = 0;
-    for (const Span& span : spans) end = std::max(end, span.start + span.duration);
-    absl::StrAppend(&text, "\n  Predicted for ", deviceCost(program).name, ": ", timeText(end), "\n");
+    for (const Span& span : spans)
+      end = std::max(end, span.start + span.duration);
+    absl::StrAppend(&text, "\n  Predicted for ", deviceCost(program).name, ": ",
+                    timeText(end), "\n");
   }
   return text;
 }

@@ -107,7 +107,7 @@ make_docs() {
 make_wheel() {
   rm -f dist/heddle-*.whl
   run_bazel build --config=wheel --ui_event_filters=-info --show_result=0 \
-    "${library_labels[@]}" "${tool_labels[@]}" //tools/setup/wheel:launcher
+    "${library_labels[@]}" "${tool_labels[@]}" //tools/setup/wheel/...
   .venv/bin/python tools/setup/wheel.py --bin "$(run_bazel info --config=wheel bazel-bin 2>/dev/null)" --dist dist
   tools/setup/check_wheel.sh dist/heddle-*-py3-none-*.whl
 }

@@ -20,7 +20,7 @@ _SYSTEM_LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
 _LIBRARIES = [
     "capture/libheddle_capture.so",
     "runtime/torch/libheddle_runtime.so",
-    "api/compiler/libheddle_compiler.so",
+    "tools/setup/wheel/libheddle_compiler.so",
 ]
 _TOOLS = ["heddle-opt", "heddle-inspect", "heddle-run"]
 _SCRIPT = """#!python
@@ -82,7 +82,7 @@ def tool(name, built):
     binary = stripped(built / "tools" / name / name)
     if _MLIR_MARK not in binary:
         return binary
-    library = built / "api/compiler/libheddle_compiler.so"
+    library = built / "tools/setup/wheel/libheddle_compiler.so"
     symbols = subprocess.check_output(["nm", "-D", "--defined-only", str(library)], text=True)
     function = name.replace("-", "_") + "_main"
     if not re.search(rf"\b{function}$", symbols, re.M):

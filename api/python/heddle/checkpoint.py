@@ -122,7 +122,7 @@ def save(folder, step, weights, state, model_skeleton, extra, keep):
             saved = _saved_tensors(temporary)
             rest = {}
             for (kind, name), tensor in state.items():
-                stored = kind in ("parameter", "buffer") and name in saved and name in weights and weights[name].dtype == tensor.dtype and saved[name][2] == tuple(tensor.shape)
+                stored = kind in ("parameter", "buffer", "untouched") and name in saved and name in weights and weights[name].dtype == tensor.dtype and saved[name][2] == tuple(tensor.shape)
                 if not stored and not (kind == "parameter" and ("master", name) in state):
                     rest[f"{kind}/{name}"] = tensor.contiguous()
             safetensors.torch.save_file(rest, temporary / "optimizer.safetensors")
@@ -147,10 +147,11 @@ def save(folder, step, weights, state, model_skeleton, extra, keep):
     return version
 
 
-def load(folder, entries):
-    """(step, {(kind, name): tensor}, extra) of `folder`'s latest version, or of `folder` where it is a version itself.
+def load(folder, entries, unchanging):
+    """(step, {(kind, name): tensor}, {name: tensor}, extra) of `folder`'s latest version, or of `folder` where it is a version itself.
 
-    `entries`: the plan's state, (kind, names, shape) each; all of it is found and checked before anything is returned.
+    `entries`: the plan's state, (kind, names, shape) each; all of it is found and checked before anything is returned. The second dict holds what the version has of the names
+    in `unchanging`, in the precision it was given in.
     """
     folder = pathlib.Path(folder)
     version = folder if (folder / "trainer.json").exists() else folder / "latest"
@@ -184,4 +185,5 @@ def load(folder, entries):
             if tuple(tensor.shape) != tuple(shape):
                 raise HeddleError(f"{version}: the {kind} of '{names[0]}' has shape {tuple(tensor.shape)} and the plan needs {tuple(shape)}")
             state[kind, names[0]] = tensor
-        return step, state, trainer.get("extra", {})
+        untouched = {name: rest[f"untouched/{name}"] if f"untouched/{name}" in rest else _tensor(model[name][0], name) for name in unchanging if f"untouched/{name}" in rest or name in model}
+        return step, state, untouched, trainer.get("extra", {})

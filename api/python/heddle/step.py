@@ -146,6 +146,7 @@ class Step:
         self._bytes = compile_program(program, self._compiler_options(names), evaluation)
         self._executable = Executable(self._bytes, plan.seed)
         stats = self._executable.stats()
+        self._has_prologue = "prologue" in stats["sections"]
         needed, budget = sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch")), plan.memory_bytes()
         if budget is not None and needed > budget:
             raise HeddleError(f"the plan needs {needed} bytes and heddle.Plan(memory=...) allows {budget}; use smaller micro-batches or allow more")
@@ -156,6 +157,8 @@ class Step:
         self._dtypes = {name: tensor.dtype for name, (tensor, _) in named.items()}
         self._skeleton = checkpoint.skeleton(model) if model is not None else None
         self._order = [name for name, (_, persistent) in named.items() if persistent]
+        if model is not None and set(listed := list(model.state_dict())) == set(self._order):
+            self._order = listed
         self._writer, self._writer_error = None, None
         self._loaded = model is not None and not any(tensor.is_meta for tensor, _ in named.values())
         if not named:
@@ -244,13 +247,10 @@ class Step:
 
     def _labels(self, micro):
         """Valid labels of a micro-batch; None where the average is not over labels. Guards are checked on the way."""
-        if not self._has("prologue"):
+        if not self._has_prologue:
             return None
         results = self._executable.run("prologue", micro)
         return int(results["output:label_count"]) if "output:label_count" in results else None
-
-    def _has(self, section):
-        return section in self._executable.stats()["sections"]
 
     def _begin(self, micros, number, lr):
         """Prologues of all micro-batches; sets the update's scalars and returns the divisor of gradients and losses."""
@@ -293,18 +293,22 @@ class Step:
 
     def _fill(self, tensors):
         """Weights into the plan; `tensors` is complete and of the right shapes."""
+        self._keep_untouched(tensors)
+        for entry in self._entries:
+            kind, name = entry["kind"], entry["names"][0]
+            if kind in ("parameter", "master") or (kind == "buffer" and entry["persistent"]):
+                self._executable.set_state(kind, name, tensors[name])
+
+    def _unchanging(self):
+        """Names of the state dict that no step writes: frozen parameters and those without a gradient."""
+        return [name for name in self._order if self._kind(name) != "buffer" and ("accumulator", name) not in self._owner]
+
+    def _keep_untouched(self, tensors):
         self._untouched = {}
-        for name in self._order:
+        for name in self._unchanging():
             kind = self._kind(name)
-            entry = self._owner.get((kind, name))
-            changed = entry is not None and (entry["trainable"] or kind == "buffer")
-            if not changed and (entry is None or self._executable.get_state(kind, name).dtype != tensors[name].dtype):
+            if name in tensors and (kind is None or self._executable.get_state(kind, name).dtype != tensors[name].dtype):
                 self._untouched[name] = tensors[name].detach().clone()
-        with torch.no_grad():
-            for entry in self._entries:
-                kind, name = entry["kind"], entry["names"][0]
-                if kind in ("parameter", "master") or (kind == "buffer" and entry["persistent"]):
-                    self._executable.set_state(kind, name, tensors[name])
 
     def state_dict(self) -> dict:
         """Full tensors (copies) under their Hugging Face names, tied ones under each, in the master dtype."""
@@ -393,6 +397,7 @@ class Step:
             raise HeddleError(f"extra cannot be written as JSON: {error}") from None
         self.wait_for_checkpoint()
         weights, state = self._weights(), {(kind, name): tensor for kind, name, tensor in self._state()}
+        state.update({("untouched", name): tensor for name, tensor in self._untouched.items()})
         arguments = (folder, self.global_step, weights, state, self._skeleton, extra, keep)
         if wait:
             return checkpoint.save(*arguments)
@@ -423,12 +428,13 @@ class Step:
         """Takes the latest version in `folder` (or `folder` itself, if it is a version): weights, moments, step count. Returns its `extra`. A bad version changes nothing."""
         self.wait_for_checkpoint()
         entries = [(entry["kind"], entry["names"], entry["shape"]) for entry in self._entries if entry["kind"] in _KEPT and (entry["kind"] != "buffer" or entry["persistent"])]
-        number, state, extra = checkpoint.load(folder, entries)
+        number, state, untouched, extra = checkpoint.load(folder, entries, self._unchanging())
         with _uninterrupted():
             for (kind, name), tensor in state.items():
                 self._executable.set_state(kind, name, tensor)
                 if kind == "master":
                     self._executable.set_state("parameter", name, tensor)
+            self._keep_untouched({**self._untouched, **untouched})
             self.global_step, self._loaded = number, True
         return extra
 
@@ -440,20 +446,24 @@ class Step:
         _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._bytes))
 
     def explain(self) -> dict:
-        """What was compiled: operators, memory in bytes, sections, averaging, guards, collectives."""
+        """What was compiled: operators and guards of the program; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update boundary);
+        memory in bytes; the streams that work is spread over; how the loss is averaged."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
-            memory[entry["kind"]] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
-        tokens = "tokens" if any(b"%s" % text in self._bytes for text in (b'"loss_average":"tokens"', b'"loss_average": "tokens"')) else "batches"
+            memory[f"state: {entry['kind']}"] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
+        memory.update({arena: stats[f"{arena}_bytes"] for arena in ("scratch", "constant", "input")})
         return {
             "device": self.device,
             "precision": self.plan.precision,
             "operators": self._operators,
-            "sections": stats["sections"],
-            "memory": {**{f"state of kind {kind}": size for kind, size in memory.items()}, **{k: v for k, v in stats.items() if k.endswith("_bytes")}},
-            "loss_average": tokens,
             "guards": self._guards,
-            "collectives": 0,
+            "loss_average": stats["config"]["loss_average"],
+            "flops": {name: section["flops"] for name, section in stats["sections"].items()},
+            "bytes": {name: section["bytes"] for name, section in stats["sections"].items()},
+            "collectives": {name: section["collectives"] for name, section in stats["sections"].items()},
+            "overlap": stats["streams"],
+            "memory": dict(memory),
+            "sections": stats["sections"],
             "evaluation": self._no_evaluation or "captured",
         }
 

@@ -44,7 +44,7 @@ printf 'PK\x03\x04abcd' >model.pt
 sed 's/format_version = 1/format_version = 3/' step.mlir >later.mlir
 head -c 9000 step.mlir >cut.mlir
 head -c 700 train.plan >cut.plan
-printf '"builtin.module"() ({\n}) : () -> ()\n' >nothing.mlir
+printf 'module {\n}\n' >nothing.mlir
 expect 1 'no file given' 
 expect 1 "unknown option '--jsn'" step.mlir --jsn x
 expect 1 '--json needs a file' step.mlir --json

@@ -1,5 +1,7 @@
-// Descriptions of a captured Llama (2 layers, hidden 48, intermediate 80, 4 heads of 12, 2 for keys, vocabulary 96, batch 2 x 24) and of fixture plans.
-// Invariant: expected numbers come from the model's configuration or from the plan's own fields, never from the code under test.
+// Descriptions of a captured Llama (2 layers, hidden 48, intermediate 80, 4
+// heads of 12, 2 for keys, vocabulary 96, batch 2 x 24) and of fixture plans.
+// Invariant: expected numbers come from the model's configuration or from the
+// plan's own fields, never from the code under test.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +25,9 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr char kLlama[] = "tests/tools/inspect/captured/llama.mlir";
-constexpr int64_t kLayers = 2, kHidden = 48, kIntermediate = 80, kHeads = 4, kHead = 12, kKeyHeads = 2, kVocabulary = 96, kBatch = 2, kSequence = 24;
+constexpr int64_t kLayers = 2, kHidden = 48, kIntermediate = 80, kHeads = 4,
+                  kHead = 12, kKeyHeads = 2, kVocabulary = 96, kBatch = 2,
+                  kSequence = 24;
 
 std::string contentOf(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -40,17 +44,22 @@ Program llama() {
 
 Program described(const plan::Plan& plan) {
   const std::vector<uint8_t> bytes = plan::Serialize(plan);
-  absl::StatusOr<Program> program = readPlanBytes("fixture.plan", std::string(bytes.begin(), bytes.end()), "step.plan");
+  absl::StatusOr<Program> program = readPlanBytes(
+      "fixture.plan", std::string(bytes.begin(), bytes.end()), "step.plan");
   EXPECT_TRUE(program.ok()) << program.status();
   return program.ok() ? *std::move(program) : Program();
 }
 
-int64_t layerWeights() { return 2 * kHidden * kHeads * kHead + 2 * kHidden * kKeyHeads * kHead + 3 * kHidden * kIntermediate; }
+int64_t layerWeights() {
+  return 2 * kHidden * kHeads * kHead + 2 * kHidden * kKeyHeads * kHead +
+         3 * kHidden * kIntermediate;
+}
 
 TEST(Step, HoldsTheModelsParameters) {
   const Program program = llama();
   const int64_t norms = (2 * kLayers + 1) * kHidden;
-  EXPECT_EQ(moduleTree(program)->elements, 2 * kVocabulary * kHidden + kLayers * layerWeights() + norms);
+  EXPECT_EQ(moduleTree(program)->elements,
+            2 * kVocabulary * kHidden + kLayers * layerWeights() + norms);
   EXPECT_EQ(program.target, "cpu");
   EXPECT_EQ(program.precision, "fp32");
   const std::string tree = moduleTreeText(program, 8);
@@ -62,10 +71,13 @@ TEST(Step, HoldsTheModelsParameters) {
 TEST(Step, FlopsAgreeWithTheClosedForm) {
   const Program program = llama();
   const int64_t weights = kLayers * layerWeights() + kVocabulary * kHidden;
-  // Scores and their product with the values forward; both again, and the gradients of query, key and value: seven products in all.
-  const int64_t attention = 7 * 2 * kLayers * kBatch * kHeads * kSequence * kSequence * kHead;
+  // Scores and their product with the values forward; both again, and the
+  // gradients of query, key and value: seven products in all.
+  const int64_t attention =
+      7 * 2 * kLayers * kBatch * kHeads * kSequence * kSequence * kHead;
   const double expected = 6.0 * weights * kBatch * kSequence + attention;
-  const std::optional<ClosedForm> form = closedForm(program, program.sections[0]);
+  const std::optional<ClosedForm> form =
+      closedForm(program, program.sections[0]);
   ASSERT_TRUE(form.has_value());
   EXPECT_EQ(form->weights, weights);
   EXPECT_EQ(form->tokens, kBatch * kSequence);
@@ -87,33 +99,43 @@ TEST(Step, MemoryCurveIsTheSumOfWhatLives) {
   int64_t resident = 0;
   for (const Storage& storage : program.storages)
     if (storage.resident) resident += storage.bytes;
-  for (size_t op : {size_t{0}, section.ops.size() / 2, section.ops.size() - 1}) {
+  for (size_t op :
+       {size_t{0}, section.ops.size() / 2, section.ops.size() - 1}) {
     int64_t live = resident;
     for (const Lifetime& lifetime : section.lifetimes)
-      if (lifetime.first <= static_cast<int>(op) && static_cast<int>(op) <= lifetime.last) live += program.storages[lifetime.storage].bytes;
+      if (lifetime.first <= static_cast<int>(op) &&
+          static_cast<int>(op) <= lifetime.last)
+        live += program.storages[lifetime.storage].bytes;
     EXPECT_EQ(curve.total(op), live) << "op " << op;
     EXPECT_LE(live, curve.total(curve.peak));
   }
-  // At the end exactly the gradients, which have the parameters' sizes, and the loss are there beside what was given.
+  // At the end exactly the gradients, which have the parameters' sizes, and the
+  // loss are there beside what was given.
   const CategoryBytes& end = curve.at.back();
-  EXPECT_EQ(end[static_cast<size_t>(Category::kGradient)], end[static_cast<size_t>(Category::kParameter)]);
+  EXPECT_EQ(end[static_cast<size_t>(Category::kGradient)],
+            end[static_cast<size_t>(Category::kParameter)]);
   EXPECT_GE(end[static_cast<size_t>(Category::kOutput)], 4);
   EXPECT_EQ(end[static_cast<size_t>(Category::kActivation)], 0);
 }
 
 TEST(Step, ActivationsLiveLongest) {
   const Program program = llama();
-  const std::vector<Lifetime> longest = longestLived(program, program.sections[0], 5);
+  const std::vector<Lifetime> longest =
+      longestLived(program, program.sections[0], 5);
   ASSERT_EQ(longest.size(), 5u);
-  for (size_t i = 1; i < longest.size(); ++i) EXPECT_GE(longest[i - 1].last - longest[i - 1].first, longest[i].last - longest[i].first);
+  for (size_t i = 1; i < longest.size(); ++i)
+    EXPECT_GE(longest[i - 1].last - longest[i - 1].first,
+              longest[i].last - longest[i].first);
 }
 
-// The rules of Model Explorer's input (its Graph, GraphNode, IncomingEdge, MetadataItem and KeyValue interfaces).
+// The rules of Model Explorer's input (its Graph, GraphNode, IncomingEdge,
+// MetadataItem and KeyValue interfaces).
 void expectKeyValues(const json& list) {
   ASSERT_TRUE(list.is_array());
   for (const json& item : list) {
     ASSERT_EQ(item.size(), 2u) << item;
-    EXPECT_TRUE(item.at("key").is_string() && item.at("value").is_string()) << item;
+    EXPECT_TRUE(item.at("key").is_string() && item.at("value").is_string())
+        << item;
   }
 }
 
@@ -123,33 +145,56 @@ void expectModelExplorer(const json& collection) {
   ASSERT_TRUE(collection.at("graphs").is_array());
   std::set<std::string> graphs;
   for (const json& graph : collection["graphs"]) {
-    EXPECT_TRUE(graphs.insert(graph.at("id").get<std::string>()).second) << "graph ids are unique";
+    EXPECT_TRUE(graphs.insert(graph.at("id").get<std::string>()).second)
+        << "graph ids are unique";
     std::map<std::string, std::set<std::string>> outputs;
     for (const json& node : graph.at("nodes")) {
       std::set<std::string>& own = outputs[node.at("id").get<std::string>()];
       if (node.contains("outputsMetadata"))
-        for (const json& output : node["outputsMetadata"]) own.insert(output.at("id").get<std::string>());
+        for (const json& output : node["outputsMetadata"])
+          own.insert(output.at("id").get<std::string>());
     }
     EXPECT_EQ(outputs.size(), graph["nodes"].size()) << "node ids are unique";
     for (const json& node : graph["nodes"]) {
-      static const std::set<std::string> known = {"id", "label", "namespace", "attrs", "incomingEdges", "outputsMetadata", "inputsMetadata", "subgraphIds", "style", "config"};
-      for (const auto& [key, value] : node.items()) EXPECT_TRUE(known.count(key)) << key;
+      static const std::set<std::string> known = {"id",
+                                                  "label",
+                                                  "namespace",
+                                                  "attrs",
+                                                  "incomingEdges",
+                                                  "outputsMetadata",
+                                                  "inputsMetadata",
+                                                  "subgraphIds",
+                                                  "style",
+                                                  "config"};
+      for (const auto& [key, value] : node.items())
+        EXPECT_TRUE(known.count(key)) << key;
       EXPECT_TRUE(node.at("label").is_string());
       const std::string place = node.at("namespace").get<std::string>();
-      EXPECT_TRUE(place.empty() || (place.front() != '/' && place.back() != '/')) << place;
+      EXPECT_TRUE(place.empty() ||
+                  (place.front() != '/' && place.back() != '/'))
+          << place;
       expectKeyValues(node.at("attrs"));
       std::set<std::string> inputs;
       for (const json& edge : node.at("incomingEdges")) {
         EXPECT_EQ(edge.size(), 3u);
-        ASSERT_TRUE(outputs.count(edge.at("sourceNodeId").get<std::string>())) << edge;
-        EXPECT_TRUE(outputs[edge["sourceNodeId"]].count(edge.at("sourceNodeOutputId").get<std::string>())) << edge;
-        EXPECT_TRUE(inputs.insert(edge.at("targetNodeInputId").get<std::string>()).second) << edge;
+        ASSERT_TRUE(outputs.count(edge.at("sourceNodeId").get<std::string>()))
+            << edge;
+        EXPECT_TRUE(outputs[edge["sourceNodeId"]].count(
+            edge.at("sourceNodeOutputId").get<std::string>()))
+            << edge;
+        EXPECT_TRUE(
+            inputs.insert(edge.at("targetNodeInputId").get<std::string>())
+                .second)
+            << edge;
       }
       if (node.contains("outputsMetadata"))
-        for (const json& output : node["outputsMetadata"]) expectKeyValues(output.at("attrs"));
+        for (const json& output : node["outputsMetadata"])
+          expectKeyValues(output.at("attrs"));
     }
-    for (const auto& [place, attributes] : graph.at("groupNodeAttributes").items())
-      for (const auto& [key, value] : attributes.items()) EXPECT_TRUE(value.is_string()) << place << " " << key;
+    for (const auto& [place, attributes] :
+         graph.at("groupNodeAttributes").items())
+      for (const auto& [key, value] : attributes.items())
+        EXPECT_TRUE(value.is_string()) << place << " " << key;
   }
 }
 
@@ -157,14 +202,17 @@ TEST(ModelExplorer, FollowsTheSchemaWithModulesAsNamespaces) {
   const json collection = json::parse(modelExplorerJson(llama()));
   expectModelExplorer(collection);
   std::set<std::string> places;
-  for (const json& node : collection["graphs"][0]["nodes"]) places.insert(node["namespace"].get<std::string>());
+  for (const json& node : collection["graphs"][0]["nodes"])
+    places.insert(node["namespace"].get<std::string>());
   EXPECT_TRUE(places.count("model/layers/0/self_attn/q_proj"));
   EXPECT_TRUE(places.count("backward/model/layers/1/mlp/up_proj"));
 }
 
 TEST(ModelExplorer, FollowsTheSchemaForPlans) {
-  expectModelExplorer(json::parse(modelExplorerJson(described(testing::TrainPlan(2, 8)))));
-  expectModelExplorer(json::parse(modelExplorerJson(described(testing::RandomPlan(1, 3, 12)))));
+  expectModelExplorer(
+      json::parse(modelExplorerJson(described(testing::TrainPlan(2, 8)))));
+  expectModelExplorer(
+      json::parse(modelExplorerJson(described(testing::RandomPlan(1, 3, 12)))));
 }
 
 TEST(Plan, StreamsAreThreadsAndWaitsAreKept) {
@@ -197,7 +245,8 @@ TEST(Plan, StreamsAreThreadsAndWaitsAreKept) {
   EXPECT_EQ(threads.size(), 3u);
   EXPECT_EQ(complete, program.sections[0].ops.size());
   EXPECT_FALSE(flows.empty());
-  for (const auto& [id, open] : flows) EXPECT_EQ(open, 0) << "flow " << id << " begins and ends";
+  for (const auto& [id, open] : flows)
+    EXPECT_EQ(open, 0) << "flow " << id << " begins and ends";
 }
 
 TEST(Plan, PeakIsAtLeastThePlansOwnLowerBound) {
@@ -208,24 +257,29 @@ TEST(Plan, PeakIsAtLeastThePlansOwnLowerBound) {
     int64_t resident = 0;
     for (const Storage& storage : program.storages)
       if (storage.resident) resident += storage.bytes;
-    EXPECT_LE(curve.total(curve.peak) - resident, section.scratchBytes) << "seed " << seed;
+    EXPECT_LE(curve.total(curve.peak) - resident, section.scratchBytes)
+        << "seed " << seed;
   }
 }
 
 TEST(Plan, EverySectionIsShown) {
   const Program program = described(testing::TrainPlan(2, 8));
   const std::string text = summaryText(program);
-  for (const char* section : {"micro_first", "micro_next", "boundary"}) EXPECT_THAT(text, HasSubstr(section));
+  for (const char* section : {"micro_first", "micro_next", "boundary"})
+    EXPECT_THAT(text, HasSubstr(section));
   EXPECT_THAT(text, HasSubstr("exp_avg_sq"));
 }
 
 TEST(Page, RefersToNothingOutside) {
   const std::string page = htmlPage(llama());
-  EXPECT_FALSE(std::regex_search(page.substr(0, 20000), std::regex("(src|href)\\s*=\\s*[\"']?(https?:)?//")));
+  EXPECT_FALSE(
+      std::regex_search(page.substr(0, 20000),
+                        std::regex("(src|href)\\s*=\\s*[\"']?(https?:)?//")));
   EXPECT_THAT(page, Not(HasSubstr("https://")));
   EXPECT_THAT(page, Not(HasSubstr("@import")));
   const size_t begin = page.find("id=\"data\">") + 10;
-  const json data = json::parse(page.substr(begin, page.find("</script>", begin) - begin));
+  const json data =
+      json::parse(page.substr(begin, page.find("</script>", begin) - begin));
   EXPECT_EQ(data["sections"].size(), 1u);
   EXPECT_EQ(data["sections"][0]["ops"].size(), llama().sections[0].ops.size());
 }
@@ -243,7 +297,8 @@ TEST(Diff, OfAFileWithItselfIsEmpty) {
 }
 
 TEST(Diff, ShowsWhatWasAdded) {
-  const Program before = described(testing::TrainPlan(2, 8)), after = described(testing::TrainPlan(3, 8));
+  const Program before = described(testing::TrainPlan(2, 8)),
+                after = described(testing::TrainPlan(3, 8));
   const std::string text = diffText(before, after);
   EXPECT_THAT(text, HasSubstr("Ops by name"));
   EXPECT_THAT(text, HasSubstr("+ parameter"));
@@ -257,14 +312,16 @@ TEST(Refusal, NamesTheVersionOfAProgram) {
   text.replace(at, 18, "format_version = 7");
   const absl::StatusOr<Program> program = readMlir("old.mlir", text);
   ASSERT_FALSE(program.ok());
-  EXPECT_THAT(std::string(program.status().message()), HasSubstr("format version 7; this build reads version 1"));
+  EXPECT_THAT(std::string(program.status().message()),
+              HasSubstr("format version 7; this build reads version 1"));
 }
 
 TEST(Refusal, NamesTheVersionOfAPlan) {
   plan::Plan plan = testing::LinearPlan(4, 3, 5);
   plan.version = 9;
   const std::vector<uint8_t> bytes = plan::Serialize(plan);
-  const absl::StatusOr<Program> program = readPlanBytes("x.plan", std::string(bytes.begin(), bytes.end()), "step.plan");
+  const absl::StatusOr<Program> program = readPlanBytes(
+      "x.plan", std::string(bytes.begin(), bytes.end()), "step.plan");
   ASSERT_FALSE(program.ok());
   EXPECT_THAT(std::string(program.status().message()), HasSubstr("9"));
 }
@@ -275,14 +332,17 @@ TEST(Refusal, DamagedFilesNeverCrash) {
   auto next = [&] { return random = random * 1664525 + 1013904223; };
   for (int i = 0; i < 40; ++i) {
     std::string bad = good.substr(0, 3000 + next() % 27000);
-    for (int k = 0; k < 8; ++k) bad[(next() >> 4) % bad.size()] = static_cast<char>(next() >> 8);
+    for (int k = 0; k < 8; ++k)
+      bad[(next() >> 4) % bad.size()] = static_cast<char>(next() >> 8);
     EXPECT_FALSE(readMlir("bad.mlir", bad).ok());
   }
   const std::vector<uint8_t> plan = plan::Serialize(testing::TrainPlan(2, 8));
   for (int i = 0; i < 300; ++i) {
     std::string bad(plan.begin(), plan.end());
-    for (int k = 0; k < 4; ++k) bad[(next() >> 4) % bad.size()] = static_cast<char>(next() >> 8);
-    const absl::StatusOr<Program> program = readPlanBytes("bad.plan", bad, "step.plan");
+    for (int k = 0; k < 4; ++k)
+      bad[(next() >> 4) % bad.size()] = static_cast<char>(next() >> 8);
+    const absl::StatusOr<Program> program =
+        readPlanBytes("bad.plan", bad, "step.plan");
     if (program.ok()) summaryText(*program);
   }
 }
