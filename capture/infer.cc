@@ -9,6 +9,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "capture/infer_absent.h"
+
 namespace heddle::capture {
 namespace {
 
@@ -67,12 +69,32 @@ void NativeLayerNormBackward(Call& c) {
   c.Return({mask[0] ? Empty(input.sizes(), input) : at::Tensor(), mask[1] ? weight : at::Tensor(), mask[2] ? bias : at::Tensor()});
 }
 
-// oneDNN and the native CPU kernels return channels-last gradients only where the input or the weight is channels-last.
+// oneDNN and the native CPU kernels return channels-last results only where the input or the weight is channels-last.
+at::MemoryFormat ConvolutionFormat(const at::Tensor& input, const at::Tensor& weight) {
+  auto channels_last = [](const at::Tensor& t) { return t.suggest_memory_format() != at::MemoryFormat::Contiguous; };
+  if (!channels_last(input) && !channels_last(weight)) return at::MemoryFormat::Contiguous;
+  return input.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
+}
+
+void Convolution(Call& c) {
+  const at::Tensor input = c.T(0), weight = c.T(1);
+  std::vector<int64_t> stride = c.stack[3].toIntVector(), padding = c.stack[4].toIntVector(), dilation = c.stack[5].toIntVector(), extra = c.stack[7].toIntVector();
+  bool transposed = c.stack[6].toBool();
+  int64_t groups = c.I(8);
+  TORCH_CHECK(input.dim() == weight.dim() && input.dim() >= 3, "a convolution of an input of rank ", input.dim(), " with a weight of rank ", weight.dim());
+  std::vector<int64_t> sizes{input.size(0), transposed ? weight.size(1) * groups : weight.size(0)};
+  auto at_dim = [](const std::vector<int64_t>& values, int64_t d) { return values.size() == 1 ? values[0] : values.at(d); };
+  for (int64_t d = 0; d + 2 < input.dim(); ++d) {
+    int64_t reach = at_dim(dilation, d) * (weight.size(d + 2) - 1);
+    int64_t both = 2 * at_dim(padding, d);
+    sizes.push_back(transposed ? (input.size(d + 2) - 1) * at_dim(stride, d) - both + reach + at_dim(extra, d) + 1 : (input.size(d + 2) + both - reach - 1) / at_dim(stride, d) + 1);
+  }
+  c.Return({at::empty(sizes, input.options().memory_format(ConvolutionFormat(input, weight)))});
+}
+
 void ConvolutionBackward(Call& c) {
   const at::Tensor input = c.T(1), weight = c.T(2);
-  auto channels_last = [](const at::Tensor& t) { return t.suggest_memory_format() != at::MemoryFormat::Contiguous; };
-  at::MemoryFormat format = at::MemoryFormat::Contiguous;
-  if (channels_last(input) || channels_last(weight)) format = input.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
+  at::MemoryFormat format = ConvolutionFormat(input, weight);
   std::vector<bool> mask;
   for (const c10::IValue& wanted : c.stack[10].toListRef()) mask.push_back(wanted.toBool());
   int64_t channels = c.T(0).size(1);
@@ -133,7 +155,7 @@ const std::unordered_map<std::string, Function>& Functions(bool cpu) {
   };
   static const auto* on_cpu = [] {
     auto* functions = new std::unordered_map<std::string, Function>(*everywhere);
-    functions->insert({"aten::convolution_backward", ConvolutionBackward});
+    functions->insert({{"aten::convolution", Convolution}, {"aten::convolution_backward", ConvolutionBackward}});
     return functions;
   }();
   return cpu ? *on_cpu : *everywhere;
@@ -151,6 +173,7 @@ void InferOnMeta(const c10::OperatorHandle& op, bool cpu, torch::jit::Stack* sta
     it->second(call);
     return;
   }
+  if (!op.hasKernelForDispatchKey(c10::DispatchKey::Meta) && InferAbsent(name, cpu, stack)) return;
   op.callBoxed(stack);
 }
 

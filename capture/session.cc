@@ -443,11 +443,11 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
     InferOnMeta(op, options_.target == "cpu", &meta_stack);
   } catch (const std::exception& error) {
     // Tags say what an operator may do (indexing with integers is static, with a mask it is not), so they explain a failure but do not cause one.
-    TORCH_CHECK(!HasTag(op, at::Tag::data_dependent_output) && !HasTag(op, at::Tag::dynamic_output_shape), "heddle.capture: ", Place(name),
-                " has a result whose shape depends on data. A captured step has static shapes: compute it outside and pass the result in the batch.");
+    bool by_data = HasTag(op, at::Tag::data_dependent_output) || HasTag(op, at::Tag::dynamic_output_shape);
     const auto* known = dynamic_cast<const c10::Error*>(&error);
-    TORCH_CHECK(false, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", known != nullptr ? known->what_without_backtrace() : error.what(),
+    TORCH_CHECK(by_data, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", known != nullptr ? known->what_without_backtrace() : error.what(),
                 ". If it is a custom operator, register a fake or meta kernel for it (torch.library.register_fake).");
+    meta_stack = InferFromValues(op, torch::jit::last(*stack, count));
   }
 
   torch::jit::drop(*stack, count);
@@ -481,8 +481,32 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
     }
   }
   tape_.ops.push_back(std::move(record));
+  // Fused attention without dropout: its generator state is nothing (infer.cc), and its backward takes tensors for it that it does not read.
+  if (options_.target == "cuda") {
+    for (size_t i : GeneratorStateResults(called)) results[i] = EmitScalarTensor(at::scalar_tensor(0, at::kLong));
+  }
   if (cast_back) results[0] = results[0].toTensor().to(*cast_back);
   for (c10::IValue& value : results) stack->push_back(std::move(value));
+}
+
+// A shape that follows from integers of the batch is a shape all the same: the operator runs on the host, and its operands' values become guards.
+torch::jit::Stack Session::InferFromValues(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) {
+  const std::string name = NameOf(op.operator_name());
+  torch::jit::Stack values;
+  for (const c10::IValue& argument : arguments) {
+    bool tensors = argument.isTensorList() || (argument.isList() && !argument.toListRef().empty() && argument.toListRef()[0].isTensor());
+    bool real = argument.isTensor() && argument.toTensor().defined() && at::isFloatingType(argument.toTensor().scalar_type());
+    TORCH_CHECK(!tensors && !real, "heddle.capture: ", Place(name), " has a result whose shape depends on data. A captured step has static shapes: compute it outside and pass the result in the batch.");
+    values.push_back(argument.isTensor() && argument.toTensor().defined() ? c10::IValue(ReadOnHost(argument.toTensor(), name)) : argument);
+  }
+  {
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    op.callBoxed(&values);
+  }
+  for (c10::IValue& value : values) {
+    if (value.isTensor() && value.toTensor().defined()) value = at::empty_strided(value.toTensor().sizes(), value.toTensor().strides(), value.toTensor().options().device(at::kMeta));
+  }
+  return values;
 }
 
 at::Tensor Session::ReadOnHost(const at::Tensor& tensor, const std::string& op) {

@@ -95,6 +95,7 @@ class Session {
   at::Tensor FromMeta(const at::Tensor& meta);
   void RecordCall(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   bool RecordHostRead(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+  torch::jit::Stack InferFromValues(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments);
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
   void LinkToAutograd(OpRecord& record);

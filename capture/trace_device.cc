@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "capture/attention.h"
+#include "capture/composites.h"
 #include "capture/session.h"
 
 namespace heddle::capture {
@@ -104,6 +105,9 @@ void RegisterTraceDevice() {
     add({"aten::_has_compatible_shallow_copy_type", ""}, kTraceKey, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&CompatibleShallowCopy));
     add({"aten::is_pinned", ""}, kTraceKey, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&NotPinned));
     add({"aten::scaled_dot_product_attention", ""}, kTraceAutograd, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&ScaledDotProductAttention));
+    add({"aten::dropout", ""}, kTraceAutograd, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&Dropout));
+    add({"aten::softmax", "int"}, kTraceAutograd, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&Softmax));
+    add({"aten::log_softmax", "int"}, kTraceAutograd, c10::KernelFunction::makeFromUnboxedRuntimeFunction(&LogSoftmax));
     Kept().push_back(dispatcher.registerFallback(kTraceKey, c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>(), "heddle capture"));
   });
 }

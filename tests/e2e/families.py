@@ -1,5 +1,7 @@
 """The model families that the end-to-end tests run, at a small size and at hidden 512 x sequence 512. Weights are random, data too."""
 
+import inspect
+
 import torch
 import transformers as hf
 
@@ -93,4 +95,23 @@ def llava(batch, seq, big=False):
     return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone(), "pixel_values": pixels}
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v3, deepseek_v3_no_q_lora, gpt2, gpt2_dropout, bert_dropout, vit, llava)}
+def qwen2_vl(batch, seq, big=False):
+    """Its rotary positions follow from the image grid row by row; they are computed on the host and given in the batch."""
+    torch.manual_seed(0)
+    text = dict(vocab_size=320, hidden_size=512 if big else 64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024,
+                rope_scaling={"type": "mrope", "mrope_section": [16, 24, 24] if big else [2, 3, 3]})
+    vision = dict(embed_dim=32, depth=2, num_heads=2, hidden_size=text["hidden_size"], mlp_ratio=2, patch_size=8, spatial_merge_size=2, temporal_patch_size=2, in_channels=3)
+    config = hf.Qwen2VLConfig(text_config=text, vision_config=vision, image_token_id=2, video_token_id=1, vision_start_token_id=0)
+    model = hf.Qwen2VLForConditionalGeneration(config).train()
+    grid = torch.tensor([[1, 4, 4]] * batch)
+    ids = _ids(320, batch, max(seq, 12))
+    ids[:, 1:5] = 2
+    pixels = torch.randn(batch * 16, 3 * 2 * 8 * 8, generator=torch.Generator().manual_seed(7))
+    types = (ids == 2).long()
+    rows = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone(), "pixel_values": pixels, "image_grid_thw": grid}
+    kwargs = {"mm_token_type_ids": types} if "mm_token_type_ids" in inspect.signature(model.model.get_rope_index).parameters else {}
+    positions, _ = model.model.get_rope_index(ids, image_grid_thw=grid, attention_mask=rows["attention_mask"], **kwargs)
+    return model, {**rows, "position_ids": positions}
+
+
+FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v3, deepseek_v3_no_q_lora, gpt2, gpt2_dropout, bert_dropout, vit, llava, qwen2_vl)}

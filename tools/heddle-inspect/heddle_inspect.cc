@@ -4,6 +4,7 @@
 #include "tools/heddle-inspect/heddle_inspect.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -105,19 +106,13 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
   return request;
 }
 
-// Beside its place first, so that a full device or a signal leaves the old file
-// or none.
-absl::Status writeWhole(const std::string& path, const std::string& text) {
-  const std::string temporary = absl::StrCat(path, ".", getpid(), ".new");
-  auto failed = [&] {
-    const std::string reason = std::strerror(errno);
-    unlink(temporary.c_str());
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot write ", path, ": ", reason));
-  };
-  const int file =
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file < 0) return failed();
+absl::Status cannotWrite(const std::string& path) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("cannot write ", path, ": ", std::strerror(errno)));
+}
+
+// Writes and closes; errno tells why it returns false.
+bool writeAll(int file, const std::string& text) {
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = write(file, text.data() + done, text.size() - done);
     if (written < 0 && errno == EINTR) continue;
@@ -125,13 +120,31 @@ absl::Status writeWhole(const std::string& path, const std::string& text) {
       const int reason = errno;
       close(file);
       errno = reason;
-      return failed();
+      return false;
     }
     done += static_cast<size_t>(written);
   }
-  if (close(file) != 0 || rename(temporary.c_str(), path.c_str()) != 0)
-    return failed();
-  return absl::OkStatus();
+  return close(file) == 0;
+}
+
+// Beside its place first, so that a full device or a signal leaves the old file
+// or none. A pipe or a device has no such place.
+absl::Status writeWhole(const std::string& path, const std::string& text) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    const int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    return file >= 0 && writeAll(file, text) ? absl::OkStatus()
+                                             : cannotWrite(path);
+  }
+  const std::string temporary = absl::StrCat(path, ".", getpid(), ".new");
+  const int file =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file >= 0 && writeAll(file, text) &&
+      rename(temporary.c_str(), path.c_str()) == 0)
+    return absl::OkStatus();
+  const absl::Status status = cannotWrite(path);
+  if (file >= 0) unlink(temporary.c_str());
+  return status;
 }
 
 absl::Status print(const std::string& text) {

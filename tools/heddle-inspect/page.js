@@ -33,7 +33,7 @@ function tiles() {
   const parameters = data.state.find((s) => s[0] === 'parameter');
   const state = data.state.reduce((sum, s) => sum + (s[0] === 'input' || s[0] === 'constant' ? 0 : s[3]), 0);
   const list = [
-    [count(data.modules.e), 'parameters' + (parameters ? ` in ${parameters[1]} tensors` : '')],
+    [count(data.modules.e), 'parameters' + (parameters ? ` in ${parameters[1]} ${parameters[1] === 1 ? 'tensor' : 'tensors'}` : '')],
     [bytes(state), 'parameters and their state'],
     [allFlops ? flops(allFlops) : '–', allFlops ? 'floating-point operations' : 'FLOPs are not in this file'],
     [bytes(moved), 'read and written by ops'],

@@ -68,7 +68,7 @@ class MemoryChart {
     canvas.addEventListener('mousemove', (e) => this.move(e));
     canvas.addEventListener('mouseleave', () => { this.hover = -1; hideTip(); this.draw(); });
   }
-  show(section) { this.section = section; this.draw(); }
+  show(section) { this.section = section; this.hover = -1; this.draw(); }
   total(point) { let sum = 0; for (let c = 0; c < data.categories.length; c++) if (!this.off.has(c)) sum += point[c + 1]; return sum; }
   x(op) { return this.left + (this.section.ops.length < 2 ? 0 : op / (this.section.ops.length - 1) * this.plot); }
   draw() {
@@ -151,10 +151,10 @@ class Icicle {
   back() { this.path.pop(); if (!this.path.length) this.path = [data.modules]; this.draw(); }
   at(e) { return this.boxes.findLast((b) => e.offsetX >= b.x && e.offsetX < b.x + b.w && e.offsetY >= b.y && e.offsetY < b.y + b.h); }
   draw() {
-    const {context: g, width, height} = prepare(this.canvas, 230);
-    this.boxes = [];
     const depthOf = (n) => n.c ? 1 + Math.max(...n.c.map(depthOf)) : 1;
-    const rows = Math.min(7, depthOf(this.root())), h = height / rows;
+    const rows = Math.min(7, depthOf(this.root())), h = 33;
+    const {context: g, width} = prepare(this.canvas, rows * h);
+    this.boxes = [];
     const prefix = this.path.slice(1).map((n) => n.n).join('.');
     const place = (node, x, w, depth, full, chain, hue) => {
       if (depth >= rows || w < .4) return;
@@ -232,7 +232,7 @@ class Timeline {
       drawn[op[7]] = x + .6;
       if (end - x > 60) {
         g.save(); g.beginPath(); g.rect(x, op[7] * lane, end - x - 4, lane); g.clip();
-        g.fillStyle = css('--paper'); g.fillText(text(op[0]).replace(/^graph\.|^aten::/, ''), x + 5, op[7] * lane + lane / 2); g.restore();
+        g.fillStyle = css(kindWeight(text(op[1])) < 1 ? '--ink' : '--paper'); g.fillText(text(op[0]).replace(/^graph\.|^aten::/, ''), x + 5, op[7] * lane + lane / 2); g.restore();
       }
     }
   }

@@ -51,6 +51,8 @@ class Neighbourhood {
     const tail = (s, n) => escapeHtml(s.length > n ? '…' + s.slice(1 - n) : s);
     const lines = edges.filter(([a, b]) => place.has(a) && place.has(b)).map(([a, b]) => {
       const from = place.get(a), to = place.get(b), x = from.x + w, bend = Math.max(24, (to.x - x) / 2);
+      // Two ops of one column: an arc on their left.
+      if (to.x <= from.x) return `<path d="M${from.x} ${from.y + h / 2}C${from.x - 26} ${from.y + h / 2} ${to.x - 26} ${to.y + h / 2} ${to.x} ${to.y + h / 2}"/>`;
       return `<path d="M${x} ${from.y + h / 2}C${x + bend} ${from.y + h / 2} ${to.x - bend} ${to.y + h / 2} ${to.x} ${to.y + h / 2}"/>`;
     });
     const nodes = [...place].map(([key, {x, y}]) => {

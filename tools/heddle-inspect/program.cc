@@ -54,7 +54,7 @@ std::string kindOfBase(const std::string& base) {
       absl::StartsWith(base, "index") || absl::StrContains(base, "scatter") ||
       absl::EndsWith(base, "_backward"))
     return "indexing";
-  if (isOneOf(base, {"clone", "copy", "copy_", "_to_copy"})) return "copy";
+  if (isOneOf(base, {"clone", "copy", "_to_copy"})) return "copy";
   if (base == "guard") return "guard";
   return "other";
 }
@@ -86,22 +86,23 @@ int64_t Program::elements(int value) const {
 }
 
 std::string kindOf(const std::string& name) {
-  std::string aten = name;
-  if (absl::StartsWith(name, "graph."))
-    aten = absl::StrCat("aten::", name.substr(6));
   if (absl::StartsWith(name, "optim.")) return "optimizer";
-  if (const graph::OpRow* row = graph::findOp(aten)) {
-    if (row->isView) return "view";
-    if (row->random) return "random";
-  }
+  std::string aten = absl::StartsWith(name, "graph.")
+                         ? absl::StrCat("aten::", name.substr(6))
+                         : name;
   const size_t colon = aten.rfind("::");
-  std::string base = colon == std::string::npos ? aten : aten.substr(colon + 2);
-  base = base.substr(0, base.find('.'));
+  const size_t begin = colon == std::string::npos ? 0 : colon + 2;
+  std::string base = aten.substr(begin, aten.find('.', begin) - begin);
+  // An operator that writes in place does what its functional form does.
+  if (base.size() > 1 && base.back() == '_') {
+    aten.erase(begin + base.size() - 1, 1);
+    base.pop_back();
+  }
+  const graph::OpRow* row = graph::findOp(aten);
+  if (row && row->isView) return "view";
+  if ((row && row->random) || base == "bernoulli") return "random";
   const std::string kind = kindOfBase(base);
-  if (const graph::OpRow* row = graph::findOp(aten);
-      row && row->pointwise && kind != "copy")
-    return "pointwise";
-  return kind;
+  return row && row->pointwise && kind != "copy" ? "pointwise" : kind;
 }
 
 }  // namespace heddle::inspect

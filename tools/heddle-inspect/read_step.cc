@@ -36,7 +36,7 @@ std::string print(mlir::Attribute attribute) {
   return text;
 }
 
-std::string dtypeText(mlir::Type type) {
+std::string typeText(mlir::Type type) {
   std::string text;
   llvm::raw_string_ostream stream(text);
   type.print(stream);
@@ -127,7 +127,7 @@ class StepReader {
     Value value;
     value.storage = storage;
     if (auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type)) {
-      value.dtype = dtypeText(tensor.getElementType());
+      value.dtype = typeText(tensor.getElementType());
       value.shape.assign(tensor.getShape().begin(), tensor.getShape().end());
     } else {
       value.dtype = "none";
@@ -333,20 +333,46 @@ absl::Status wrongVersion(const std::string& path, int64_t version) {
                    "with the one that wrote it"));
 }
 
-// Dynamic shapes pass the ops' verifiers and have no size to count.
-mlir::Operation* findDynamic(mlir::Operation* root) {
-  mlir::Operation* found = nullptr;
+// Why the type cannot be counted; empty for a tensor of known and possible
+// size. The ops' verifiers let both pass.
+std::string uncountable(mlir::Type type) {
+  auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type);
+  if (!tensor) return "";
+  if (!tensor.hasStaticShape())
+    return "is of dynamic shape; Heddle's programs are static";
+  constexpr int64_t most = int64_t{1} << 48;
+  int64_t elements = 1;
+  for (int64_t size : tensor.getShape())
+    if (__builtin_mul_overflow(elements, std::max<int64_t>(size, 1),
+                               &elements) ||
+        elements > most)
+      return "has more elements than any machine holds";
+  if (graph::geometryOf(tensor).storageBytes > most)
+    return "has a larger storage than any machine holds";
+  return "";
+}
+
+// The first type of the program that cannot be counted, as a message; empty if
+// there is none.
+std::string findUncountable(mlir::Operation* root) {
+  std::string message;
   root->walk([&](mlir::Operation* op) {
-    auto dynamic = [](mlir::Type type) {
-      auto tensor = mlir::dyn_cast<mlir::RankedTensorType>(type);
-      return tensor && !tensor.hasStaticShape();
+    auto check = [&](mlir::Type type) {
+      const std::string reason = uncountable(type);
+      if (!reason.empty())
+        message =
+            absl::StrCat("a ", typeText(type), " of '",
+                         op->getName().getStringRef().str(), "' ", reason);
     };
-    if (llvm::any_of(op->getResultTypes(), dynamic) ||
-        llvm::any_of(op->getOperandTypes(), dynamic))
-      found = op;
-    return found ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
+    llvm::for_each(op->getOperandTypes(), check);
+    llvm::for_each(op->getResultTypes(), check);
+    for (mlir::Region& region : op->getRegions())
+      for (mlir::Block& block : region)
+        llvm::for_each(block.getArgumentTypes(), check);
+    return message.empty() ? mlir::WalkResult::advance()
+                           : mlir::WalkResult::interrupt();
   });
-  return found;
+  return message;
 }
 
 }  // namespace
@@ -394,10 +420,8 @@ absl::StatusOr<Program> readMlir(const std::string& path,
     return readPlanBytes(path, std::string(emitted->begin(), emitted->end()),
                          "step.sched.mlir");
   }
-  if (mlir::Operation* op = findDynamic(*module))
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": '", op->getName().getStringRef().str(),
-        "' has a tensor of dynamic shape; Heddle's programs are static"));
+  if (const std::string reason = findUncountable(*module); !reason.empty())
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", reason));
 
   Program program;
   program.file = path;

@@ -28,9 +28,11 @@ std::string percent(int64_t part, int64_t whole) {
 
 std::string bar(int64_t part, int64_t whole, int width) {
   const int filled =
-      whole <= 0
-          ? 0
-          : static_cast<int>(static_cast<double>(part) / whole * width + 0.5);
+      whole <= 0 ? 0
+                 : static_cast<int>(
+                       std::clamp(static_cast<double>(part) / whole, 0.0, 1.0) *
+                           width +
+                       0.5);
   std::string text;
   for (int i = 0; i < filled; ++i) text += "█";
   return text;
@@ -115,6 +117,12 @@ void addMemory(std::string& text, const Program& program,
         padded(bytesText(most), -11), " at most  ",
         bar(curve.at[curve.peak][category], curve.total(curve.peak), 24), "\n");
   }
+  const bool bodies =
+      std::any_of(section.ops.begin(), section.ops.end(),
+                  [](const Op& op) { return op.kind == "composite"; });
+  if (bodies)
+    absl::StrAppend(&text,
+                    "    temporaries inside composites are not counted\n");
   if (section.scratchBytes >= 0) {
     char ratio[32];
     std::snprintf(
@@ -138,7 +146,7 @@ void addMemory(std::string& text, const Program& program,
     for (size_t op = column * curve.at.size() / columns;
          op < (column + 1) * curve.at.size() / columns; ++op)
       most = std::max(most, curve.total(op));
-    line += levels[most * 8 / peak];
+    line += levels[std::clamp(static_cast<int>(8.0 * most / peak), 0, 8)];
   }
   absl::StrAppend(&text, "    ", line, "\n");
 }

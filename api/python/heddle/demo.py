@@ -6,6 +6,7 @@ Everything that a run's losses depend on (data, sizes, seed, steps) is in its ch
 import argparse
 import copy
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -199,14 +200,22 @@ class _StopRequest:
         signal.signal(signal.SIGINT, self.before)
 
 
-def _train(step, eager, text, settings, out, resumed):
+def _open_log(path, done):
+    """The log, holding the first `done` steps: a run that was killed may have logged more than its checkpoint knows."""
+    lines = path.read_text().splitlines()[:done] if done and path.exists() else []
+    log = open(path, "w")
+    log.writelines(line + "\n" for line in lines)
+    return log
+
+
+def _train(step, eager, text, settings, out):
     """The loop. Returns whether it came to its end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(highlight=False, soft_wrap=True)
     checkpoints, tokens = out / "checkpoint", settings["batch"] * settings["seq"]
-    with _StopRequest() as stop, open(out / "log.jsonl", "a" if resumed else "w") as log, Progress(
+    with _StopRequest() as stop, _open_log(out / "log.jsonl", step.global_step) as log, Progress(
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("training", total=settings["steps"], completed=step.global_step)
@@ -245,6 +254,9 @@ def run(argv):
     given = _arguments(argv)
     settings = _settings(given)
     _check(settings)
+    for package in ("rich", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise HeddleError(f"the demo needs the package {package}: pip install {package}")
     inspect = _tool("heddle-inspect")
     text = _read_text(settings)
     model = _make_model(settings).to(settings["device"])
@@ -270,13 +282,13 @@ def run(argv):
     plan, page = out / "step.plan", out / "step.html"
     step.save(plan)
     try:
-        finished, version = _train(step, eager, text, settings, out, given.resume)
-    except HeddleError as error:
+        finished, version = _train(step, eager, text, settings, out)
+        gap, differing, count = eager.difference(step)
+        print(f"after step {step.global_step}: largest difference of a weight from eager PyTorch {gap:.1e}; {differing} of {count} tensors differ")
+        _inspect(inspect, plan, page)
+    except (HeddleError, OSError) as error:
         print(f"heddle.demo: the run failed: {error}", file=sys.stderr)
         return FAILED
-    gap, differing, count = eager.difference(step)
-    print(f"after step {step.global_step}: largest difference of a weight from eager PyTorch {gap:.1e}; {differing} of {count} tensors differ")
-    _inspect(inspect, plan, page)
     print(f"inspection page  {page.resolve()}\nplan             {plan.resolve()}\nlog              {(out / 'log.jsonl').resolve()}\ncheckpoint       {version.resolve()}")
     if not finished:
         print(f"stopped after step {step.global_step} of {settings['steps']}; go on with --resume" + (f" --out {given.out}" if given.out != "heddle-demo" else ""))
@@ -291,7 +303,7 @@ def main(argv=None):
         print(f"heddle.demo: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("heddle.demo: stopped before the first step", file=sys.stderr)
+        print("heddle.demo: stopped", file=sys.stderr)
         return STOPPED
 
 

@@ -282,9 +282,9 @@ class Step:
 
     # State
 
-    def _state(self):
+    def _state(self, kinds=_KEPT):
         for entry in self._entries:
-            if entry["kind"] in _KEPT:
+            if entry["kind"] in kinds:
                 yield entry["kind"], entry["names"][0], self._executable.get_state(entry["kind"], entry["names"][0])
 
     def _kind(self, name):
@@ -367,16 +367,22 @@ class Step:
             for name, tensor in theirs.items():
                 tensor.copy_(ours[name])
 
-    def _weights(self):
-        """The state dict in the model's own dtypes; tied names share one tensor, as `save_pretrained` expects."""
-        cast = {}
-        for name, tensor in (ours := self.state_dict()).items():
-            cast.setdefault(id(tensor), tensor.to(self._dtypes.get(name, tensor.dtype)))
-        return {name: cast[id(tensor)] for name, tensor in ours.items()}
+    def _host_state(self, kinds=_KEPT):
+        self._ready()
+        return {(kind, name): tensor.cpu() for kind, name, tensor in self._state(kinds)}
+
+    def _weights(self, state):
+        """The state dict out of `_host_state`, in the model's own dtypes; tied names share one tensor, as `save_pretrained` expects."""
+        cast, found = {}, {}
+        for name in self._order:
+            kind = self._kind(name)
+            source = self._untouched[name].cpu() if name in self._untouched else state[kind, self._owner[kind, name]["names"][0]]
+            found[name] = cast.setdefault(id(source), source.to(self._dtypes.get(name, source.dtype)))
+        return found
 
     def save_pretrained(self, folder):
         """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config."""
-        checkpoint.write_model(folder, self._weights(), self._skeleton)
+        checkpoint.write_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
 
     # Checkpoints and files
 
@@ -396,7 +402,8 @@ class Step:
         except (TypeError, ValueError) as error:
             raise HeddleError(f"extra cannot be written as JSON: {error}") from None
         self.wait_for_checkpoint()
-        weights, state = self._weights(), {(kind, name): tensor for kind, name, tensor in self._state()}
+        state = self._host_state()
+        weights = self._weights(state)
         state.update({("untouched", name): tensor for name, tensor in self._untouched.items()})
         arguments = (folder, self.global_step, weights, state, self._skeleton, extra, keep)
         if wait:

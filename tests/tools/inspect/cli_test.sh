@@ -30,6 +30,8 @@ expect 0 'wrote step.json' step.mlir --json step.json --trace=step.trace.json --
 for file in step.json step.trace.json step.dot step.html; do
   [[ -s $file ]] || { echo "FAILED: $file was not written"; failures=$((failures + 1)); }
 done
+expect 0 'displayTimeUnit.*wrote /dev/stdout|traceEvents' train.plan --trace /dev/stdout
+[[ -c /dev/null ]] && expect 0 'wrote /dev/null' train.plan --html /dev/null && [[ ! -c /dev/null ]] && { echo "FAILED: a device was replaced by a file"; failures=$((failures + 1)); }
 expect 0 'no difference' step.mlir --diff step.mlir
 expect 0 'Ops by name' step.mlir --diff train.plan
 expect 0 '^usage:' --help

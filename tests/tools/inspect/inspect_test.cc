@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <map>
 #include <regex>
@@ -126,6 +127,61 @@ TEST(Step, ActivationsLiveLongest) {
   for (size_t i = 1; i < longest.size(); ++i)
     EXPECT_GE(longest[i - 1].last - longest[i - 1].first,
               longest[i].last - longest[i].first);
+}
+
+// A chain of `count` products and sums, each with a location of its own, as
+// long as a captured 8B step.
+std::string longProgram(int count) {
+  std::string text =
+      "\"builtin.module\"() ({\n\"graph.step\"() <{arg_roles = "
+      "[#graph.param<[\"w\"], true, \"matrix\">, #graph.input<\"x\">], "
+      "format_version = 1 : i64, precision = \"bf16\", result_roles = "
+      "[#graph.output<\"y\">], target = \"cuda\", torch_version = "
+      "\"2.11.0\"}> ({\n^bb0(%w: tensor<4096x4096xbf16>, %v0: "
+      "tensor<4096x4096xbf16>):\n";
+  for (int i = 0; i < count; ++i) {
+    const std::string layer = std::to_string(i / 200);
+    text += "%v" + std::to_string(i + 1) + " = " +
+            (i % 2 ? "\"graph.mm\"(%v" : "\"graph.add.Tensor\"(%v") +
+            std::to_string(i) + ", %w)" +
+            (i % 2 ? "" : " <{alpha = 1 : i64}>") +
+            " {graph.node = " + std::to_string(i) +
+            " : i64, graph.phase = #graph.phase<" +
+            (i < count / 3 ? "forward" : "backward") +
+            ">} : (tensor<4096x4096xbf16>, tensor<4096x4096xbf16>) -> "
+            "tensor<4096x4096xbf16> loc(\"model.layers." +
+            layer +
+            ".mlp.up_proj\"(\"modeling_llama.py\":" + std::to_string(i + 1) +
+            ":0))\n";
+  }
+  return text + "\"graph.return\"(%v" + std::to_string(count) +
+         ") : (tensor<4096x4096xbf16>) -> ()\n}) : () -> ()\n}) : () -> "
+         "()\n";
+}
+
+TEST(Step, ASummaryOfSevenThousandOpsTakesLessThanTwoSeconds) {
+  const std::string text = longProgram(7200);
+  EXPECT_GT(text.size(), 1500000u);
+  const auto start = std::chrono::steady_clock::now();
+  const absl::StatusOr<Program> program = readMlir("long.mlir", text);
+  ASSERT_TRUE(program.ok()) << program.status();
+  EXPECT_THAT(summaryText(*program), HasSubstr("Section step: 7200 ops"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+}
+
+TEST(Refusal, SizesThatCannotBeCounted) {
+  for (const char* size :
+       {"?", "9000000000000000000x9000000000000000000", "281474976710657"}) {
+    const std::string type = std::string("tensor<") + size + "xf32>";
+    const std::string text =
+        "\"graph.step\"() <{arg_roles = [#graph.input<\"x\">], "
+        "format_version = 1 : i64, precision = \"fp32\", result_roles = "
+        "[#graph.output<\"x\">], target = \"cpu\", torch_version = "
+        "\"2.11.0\"}> ({\n^bb0(%x: " +
+        type + "):\n\"graph.return\"(%x) : (" + type +
+        ") -> ()\n}) : () -> ()\n";
+    EXPECT_FALSE(readMlir("x.mlir", text).ok()) << size;
+  }
 }
 
 // The rules of Model Explorer's input (its Graph, GraphNode, IncomingEdge,
