@@ -69,7 +69,7 @@ void NativeLayerNormBackward(Call& c) {
   c.Return({mask[0] ? Empty(input.sizes(), input) : at::Tensor(), mask[1] ? weight : at::Tensor(), mask[2] ? bias : at::Tensor()});
 }
 
-// oneDNN and the native CPU kernels return channels-last results only where the input or the weight is channels-last.
+// oneDNN, cuDNN and the native kernels return channels-last results only where the input or the weight is channels-last.
 at::MemoryFormat ConvolutionFormat(const at::Tensor& input, const at::Tensor& weight) {
   auto channels_last = [](const at::Tensor& t) { return t.suggest_memory_format() != at::MemoryFormat::Contiguous; };
   if (!channels_last(input) && !channels_last(weight)) return at::MemoryFormat::Contiguous;
@@ -101,14 +101,14 @@ void ConvolutionBackward(Call& c) {
   c.Return({mask[0] ? at::empty_like(input, format) : at::Tensor(), mask[1] ? at::empty_like(weight, format) : at::Tensor(), mask[2] ? Empty({channels}, weight) : at::Tensor()});
 }
 
-// The CPU flash kernel computes with heads behind positions and returns transposed views of whole tensors.
+// The CPU flash kernel lays its output out like the query; statistics and gradients are transposed views of tensors with heads behind positions.
 at::Tensor HeadsSecond(const at::Tensor& like, int64_t head_dim) { return Empty({like.size(0), like.size(2), like.size(1), head_dim}, like).transpose(1, 2); }
 
 void FlashCpu(Call& c) {
   const at::Tensor query = c.T(0);
   at::ScalarType acc = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   at::Tensor logsumexp = Empty({query.size(0), query.size(2), query.size(1)}, query, acc).transpose(1, 2);
-  c.Return({HeadsSecond(query, c.T(2).size(3)), logsumexp});
+  c.Return({at::empty_like(query), logsumexp});
 }
 
 void FlashCpuBackward(Call& c) {
@@ -141,8 +141,8 @@ void GroupedMm(Call& c) {
 }
 
 using Function = void (*)(Call&);
-const std::unordered_map<std::string, Function>& Functions(bool cpu) {
-  static const auto* everywhere = new std::unordered_map<std::string, Function>{
+const std::unordered_map<std::string, Function>& Functions() {
+  static const auto* functions = new std::unordered_map<std::string, Function>{
       {"aten::embedding", Embedding},
       {"aten::embedding_dense_backward", EmbeddingDenseBackward},
       {"aten::index_select", IndexSelect},
@@ -152,22 +152,25 @@ const std::unordered_map<std::string, Function>& Functions(bool cpu) {
       {"aten::_grouped_mm", GroupedMm},
       {"aten::_scaled_dot_product_flash_attention_for_cpu", FlashCpu},
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", FlashCpuBackward},
+      {"aten::convolution", Convolution},
+      {"aten::convolution_backward", ConvolutionBackward},
   };
-  static const auto* on_cpu = [] {
-    auto* functions = new std::unordered_map<std::string, Function>(*everywhere);
-    functions->insert({{"aten::convolution", Convolution}, {"aten::convolution_backward", ConvolutionBackward}});
-    return functions;
-  }();
-  return cpu ? *on_cpu : *everywhere;
+  return *functions;
 }
 
 }  // namespace
+
+std::vector<size_t> GeneratorStateResults(const c10::OperatorName& name) {
+  if (name.name == "aten::_scaled_dot_product_flash_attention" || name.name == "aten::_scaled_dot_product_cudnn_attention") return {6, 7};
+  if (name.name == "aten::_scaled_dot_product_efficient_attention") return {2, 3};
+  return {};
+}
 
 void InferOnMeta(const c10::OperatorHandle& op, bool cpu, torch::jit::Stack* stack) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const c10::OperatorName& name = op.operator_name();
-  const auto& functions = Functions(cpu);
+  const auto& functions = Functions();
   if (auto it = functions.find(name.name); it != functions.end() && name.overload_name.empty()) {
     Call call{*stack, cpu};
     it->second(call);
@@ -175,6 +178,9 @@ void InferOnMeta(const c10::OperatorHandle& op, bool cpu, torch::jit::Stack* sta
   }
   if (!op.hasKernelForDispatchKey(c10::DispatchKey::Meta) && InferAbsent(name, cpu, stack)) return;
   op.callBoxed(stack);
+  for (size_t i : GeneratorStateResults(name)) (*stack)[i] = at::Tensor();
+  // The debug mask, which is never asked for.
+  if (stack->size() == 9 && !GeneratorStateResults(name).empty()) (*stack)[8] = at::Tensor();
 }
 
 }  // namespace heddle::capture

@@ -172,6 +172,13 @@ absl::StatusOr<BoxedArgs> BoxArgs(const c10::FunctionSchema& schema,
       }
       type = type->expectRef<c10::OptionalType>().getElementType();
     }
+    // Some operators take an undefined tensor where the schema says Tensor
+    // (cum_seq_q of attention's backward).
+    if (arg.kind == plan::ArgKind::kNone &&
+        type->kind() == c10::TypeKind::TensorType) {
+      boxed.stack.emplace_back(at::Tensor());
+      continue;
+    }
     if (arg.kind == plan::ArgKind::kNone)
       return fail("the plan gives nothing for a required argument");
     if (arg.kind == plan::ArgKind::kRuntime) {

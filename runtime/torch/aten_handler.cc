@@ -136,6 +136,8 @@ class AtenStep final : public exec::PreparedStep {
           outputs->push_back(tensor);
       } else if (value.isNone()) {
         outputs->emplace_back();
+      } else if (value.isInt() || value.isSymInt()) {
+        // Sizes, which capture already has as constants (max_q of attention).
       } else {
         return absl::UnimplementedError(
             absl::StrCat("the operator returned a ", value.tagKind(),

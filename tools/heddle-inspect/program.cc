@@ -51,7 +51,7 @@ std::string kindOfBase(const std::string& base) {
                      "flip", "tril", "triu", "constant_pad_nd", "view_update",
                      "masked_scatter", "searchsorted", "bucketize",
                      "repeat_interleave"}) ||
-      absl::StartsWith(base, "index") || absl::StrContains(base, "scatter") ||
+      absl::StrContains(base, "index") || absl::StrContains(base, "scatter") ||
       absl::EndsWith(base, "_backward"))
     return "indexing";
   if (isOneOf(base, {"clone", "copy", "_to_copy"})) return "copy";

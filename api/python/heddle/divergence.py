@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 def _digest(tensor):
     tensor = tensor.detach().contiguous()
-    return (tuple(tensor.shape), tensor.dtype, hashlib.blake2b(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"", digest_size=12).digest())
+    return (tuple(tensor.shape), tensor.dtype, hashlib.blake2b(tensor.reshape(-1).view(torch.uint8).cpu().numpy().tobytes() if tensor.numel() else b"", digest_size=12).digest())
 
 
 class _Digests(TorchDispatchMode):
@@ -26,12 +26,12 @@ class _Digests(TorchDispatchMode):
         return result
 
 
-def first_divergence(executable, eager, inputs, generator_state):
-    """(operator, place) of the first step of the plan with a result that eager has nowhere; None where every step's result is also eager's."""
-    torch.set_rng_state(generator_state)
+def first_divergence(executable, eager, inputs, rewind):
+    """(operator, place) of the first step of the plan with a result that eager has nowhere, `rewind` setting the generator back before each; None where every step's result is also eager's."""
+    rewind()
     with _Digests() as digests:
         eager()
-    torch.set_rng_state(generator_state)
+    rewind()
     for _, place, results in executable.run_traced("replay", inputs):
         if any(tensor is not None and _digest(tensor) not in digests.seen for tensor in results):
             operator, _, where = place.partition(" at ")
