@@ -56,6 +56,11 @@ SDPBackend ChosenByUser(const Session& session, const Call& call) {
   bool only_half = enabled[0] == SDPBackend::flash_attention || enabled[0] == SDPBackend::cudnn_attention;
   TORCH_CHECK(half || !only_half, "heddle.capture: ", session.Place(kOperator), ": the chosen backend takes bf16 and fp16 only, and the query is ", call.query.scalar_type(), "; choose MATH or EFFICIENT_ATTENTION");
   TORCH_CHECK(enabled[0] != SDPBackend::flash_attention || !call.mask, "heddle.capture: ", session.Place(kOperator), ": flash attention takes no mask; choose MATH or EFFICIENT_ATTENTION");
+  // Shapes that the kernels refuse; a GPU's own selection would have said so.
+  bool same_heads = call.query.dim() == 4 && call.key.dim() == 4 && call.query.size(1) == call.key.size(1);
+  TORCH_CHECK(enabled[0] != SDPBackend::efficient_attention || same_heads, "heddle.capture: ", session.Place(kOperator), ": efficient attention needs 4-D tensors with as many key heads as query heads; choose another backend");
+  TORCH_CHECK(enabled[0] != SDPBackend::flash_attention || (call.query.dim() == 4 && call.query.size(-1) == call.value.size(-1)), "heddle.capture: ", session.Place(kOperator),
+              ": flash attention needs 4-D tensors with heads of one size; choose another backend");
   return enabled[0];
 }
 

@@ -26,6 +26,9 @@ constexpr int64_t kMaxConstantBytes = 64 * 1024;
 // More host-visible values than this make a program that fits one batch only.
 constexpr int64_t kMaxGuardValues = 64;
 
+// "aten::add.Tensor"; without a dot for the default overload.
+std::string NameOf(const c10::OperatorName& name);
+
 struct Options {
   std::string target = "cpu";
   std::string precision = "fp32";

@@ -102,6 +102,8 @@ void LayoutAttr::print(AsmPrinter& printer) const {
 LogicalResult LayoutAttr::verifyEncoding(
     llvm::ArrayRef<int64_t> shape, Type elementType,
     llvm::function_ref<InFlightDiagnostic()> emitError) const {
+  // MLIR's parser asks this even after an element type that it could not read.
+  if (!elementType) return emitError() << "layout of a tensor without type";
   if (getStrides().size() != shape.size()) {
     return emitError() << "layout has " << getStrides().size()
                        << " strides for a tensor of rank " << shape.size()

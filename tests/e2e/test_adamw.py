@@ -9,6 +9,15 @@ import heddle
 STEPS = 10
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors of these sizes gain nothing from a second thread, and lose much where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def eager(model, batches, groups, lr, clip, schedule):
     """Losses, norms and final weights of the same steps in eager PyTorch."""
     optimizer = torch.optim.AdamW(groups, lr=lr, foreach=False)

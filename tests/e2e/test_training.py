@@ -16,6 +16,15 @@ import heddle
 IGNORED = -100
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors of these sizes gain nothing from a second thread, and lose much where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Fp64Inside(TorchFunctionMode):
     """Raises the casts to fp32 that Hugging Face does inside RMSNorm, rotary embedding and loss."""
 

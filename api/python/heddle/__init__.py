@@ -8,7 +8,7 @@ from .errors import CaptureError, CompileError, HeddleError  # noqa: F401
 from . import schedules  # noqa: F401
 from .optim import AdamW  # noqa: F401
 from .plan import Plan  # noqa: F401
-from .step import Step, compile  # noqa: F401
+from .step import Step, StepOutput, compile  # noqa: F401
 
 
 def __getattr__(name):

@@ -1,4 +1,5 @@
-"""Learning-rate schedules: objects that map an update's number, counted from 1, to the factor of the base lr. `heddle-run` computes the same factors from a saved plan."""
+"""Learning-rate schedules: objects that map an update's number, counted from 1, to the factor of the base lr. `heddle-run` has the same three, with
+its --steps as `total`."""
 
 import math
 

@@ -20,7 +20,7 @@ import torch
 from . import checkpoint
 from ._batches import Splitter
 from ._names import nearest
-from .capture import PRECISIONS, Program, _precision_of, _write_atomically, capture
+from .capture import Program, _precision_of, _write_atomically, capture
 from .compiler import Executable, compile_program
 from .errors import CaptureError, HeddleError
 from .optim import AdamW

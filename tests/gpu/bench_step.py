@@ -1,0 +1,144 @@
+"""Time and memory of one training step, Heddle beside eager PyTorch, in one run on one GPU.
+
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/bench_step.py [--shapes 1x16,1x2048,4x4096] [--steps 20]
+
+Both sides: a Llama of 1.2 B parameters, flash attention, bf16 compute, fp32 masters and moments, gradient norm clipped at 1, AdamW (eager: fused=True on the masters).
+The shape 1x16 leaves the GPU next to nothing to do: what its step takes is what the host spends on enqueueing one.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+
+import heddle
+import torch
+import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+LR, BETAS, DECAY, CLIP = 1e-4, (0.9, 0.95), 0.1, 1.0
+
+
+def model_of(layers, device):
+    config = transformers.LlamaConfig(vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=layers, num_attention_heads=32, num_key_value_heads=8,
+                                      head_dim=64, max_position_embeddings=8192, rope_theta=500000.0, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    with torch.device(device):
+        return transformers.LlamaForCausalLM(config).train()
+
+
+def batch_of(shape, device):
+    ids = torch.randint(3, 128256, shape, device=device, generator=torch.Generator(device).manual_seed(7))
+    return {"input_ids": ids, "labels": ids}
+
+
+class Eager:
+    def __init__(self, layers, batch, device):
+        self.model = model_of(layers, device)
+        self.parameters = list(self.model.parameters())
+        self.masters = [torch.nn.Parameter(p.detach().clone()) for p in self.parameters]
+        for parameter in self.parameters:
+            parameter.data = parameter.data.bfloat16()
+        self.optimizer = torch.optim.AdamW(self.masters, lr=LR, betas=BETAS, eps=1e-8, weight_decay=DECAY, fused=True)
+
+    def __call__(self, batch):
+        loss = self.model(**batch, use_cache=False).loss
+        loss.backward()
+        for parameter, master in zip(self.parameters, self.masters):
+            master.grad, parameter.grad = parameter.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(self.masters, CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.masters)
+        return loss
+
+    def planned_bytes(self):
+        return 0
+
+
+class Heddle:
+    def __init__(self, layers, batch, device):
+        model = model_of(layers, device)
+        start = time.time()
+        self.step = heddle.compile(model, batch, optimizer=heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY), plan=heddle.Plan(clip=CLIP, precision="bf16"), device=device)
+        self.compile_s = time.time() - start
+
+    def __call__(self, batch):
+        return self.step(batch).loss
+
+    def planned_bytes(self):
+        stats = self.step._executable.stats()
+        return sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch"))
+
+
+def used_bytes(device):
+    if device != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def measure(kind, layers, shape, steps, device):
+    cuda = device == "cuda"
+    synchronize = torch.cuda.synchronize if cuda else lambda: None
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    before = used_bytes(device)
+    batch = batch_of(shape, device)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION if cuda else SDPBackend.MATH):
+        step = kind(layers, batch, device)
+        gc.collect()
+        if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        losses = [float(step(batch)) for _ in range(3)]
+        times, returns = [], []
+        for _ in range(steps):
+            synchronize()
+            start = time.perf_counter()
+            loss = step(batch)
+            returns.append(time.perf_counter() - start)
+            synchronize()
+            times.append(time.perf_counter() - start)
+    times.sort()
+    result = {
+        "side": kind.__name__,
+        "batch": shape[0],
+        "sequence": shape[1],
+        "steps": steps,
+        "median_ms": 1e3 * statistics.median(times),
+        "p10_ms": 1e3 * times[len(times) // 10],
+        "p90_ms": 1e3 * times[-1 - len(times) // 10],
+        "host_returns_ms": 1e3 * statistics.median(returns),
+        "peak_gib": ((torch.cuda.max_memory_allocated() if cuda else 0) + step.planned_bytes()) / 2**30,
+        "device_used_gib": (used_bytes(device) - before) / 2**30,
+        "first_losses": losses,
+        "last_loss": float(loss),
+        "compile_s": getattr(step, "compile_s", None),
+    }
+    print(json.dumps({key: round(value, 3) if isinstance(value, float) and not key.endswith("loss") else value for key, value in result.items()}), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shapes", default="1x16,1x2048,4x4096", help="batch x sequence, comma separated")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--device", default="cuda")
+    args = parser.parse_args()
+    if args.device == "cuda":
+        print(torch.cuda.get_device_name(), torch.__version__, transformers.__version__, flush=True)
+    for shape in args.shapes.split(","):
+        for kind in (Eager, Heddle):
+            try:
+                measure(kind, args.layers, tuple(map(int, shape.split("x"))), args.steps, args.device)
+            except (heddle.HeddleError, RuntimeError) as error:
+                print(f"{kind.__name__} {shape}: {type(error).__name__}: {' '.join(str(error).split())[:600]}", flush=True)
+            gc.collect()
+
+
+if __name__ == "__main__":
+    main()

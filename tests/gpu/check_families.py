@@ -1,0 +1,71 @@
+"""heddle.check on a GPU: every family, bf16, once for each attention backend; one line each.
+
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--big]
+
+A line says `bit_identical`, or how far loss and gradients are from eager's, beside how far eager is from itself over five runs (a kernel with atomics repeats no bits).
+"""
+
+import argparse
+import contextlib
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+
+import families  # noqa: E402
+import heddle  # noqa: E402
+import torch  # noqa: E402
+from heddle.checking import eager_step, generator_state, set_generator_state  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+
+BACKENDS = {"math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "default": None}
+
+
+def eager_spread(model, batch, device, runs=5):
+    """The largest difference of any gradient between eager runs from one generator state."""
+    state, first, largest = generator_state(device), None, 0.0
+    for _ in range(runs):
+        set_generator_state(device, state)
+        gradients = eager_step(model, batch, None, "bf16", device)[2]
+        first = first or gradients
+        largest = max([largest, *(float((gradients[name].double() - first[name].double()).abs().max()) for name in first)])
+    return largest
+
+
+def line(family, backend, device, shape, big):
+    model, batch = families.FAMILIES[family](*shape, big=big)
+    with sdpa_kernel(BACKENDS[backend]) if BACKENDS[backend] is not None else contextlib.nullcontext():
+        try:
+            eager_step(model, batch, None, "bf16", device)
+        except RuntimeError as error:
+            return f"eager refuses: {str(error).splitlines()[0][:120]}"
+        try:
+            report = heddle.check(model, batch, device=device, precision="bf16")
+        except heddle.HeddleError as error:
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        counters = {name: report.stats["counters"][name] for name in ("escaped", "outside_workspace", "unplanned_copies") if report.stats["counters"][name]}
+        if report.bit_identical:
+            return f"bit_identical {counters or ''}"
+        wrong = sum(difference != 0 for difference in report.gradients.values())
+        return (f"max_abs_diff {report.max_abs_diff:.3e} in {wrong}/{len(report.gradients)} gradients, loss {report.loss} against {report.eager_loss}, "
+                f"eager against itself {eager_spread(model, batch, device):.3e}, first {report.first_divergence} {counters or ''}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--families", default=",".join(families.FAMILIES))
+    parser.add_argument("--backends", default="math,flash")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--shape", default="2x64", help="batch x sequence")
+    parser.add_argument("--big", action="store_true")
+    args = parser.parse_args()
+    shape = tuple(map(int, args.shape.split("x")))
+    for family in args.families.split(","):
+        for backend in args.backends.split(","):
+            start = time.time()
+            print(f"{family:24}{backend:10}{line(family, backend, args.device, shape, args.big)} ({time.time() - start:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
