@@ -95,6 +95,14 @@ void NativeBatchNorm(Call& c) {
   c.Return({LikeInput(input), Empty({saved}, input, dtype), Empty({saved}, input, dtype)});
 }
 
+// The functional form returns the new running statistics too.
+void BatchNormAndRunning(Call& c) {
+  at::Tensor mean = at::empty_like(c.T(3)), variance = at::empty_like(c.T(4));
+  NativeBatchNorm(c);
+  c.stack.emplace_back(mean);
+  c.stack.emplace_back(variance);
+}
+
 void NativeBatchNormBackward(Call& c) {
   const at::Tensor input = c.T(1);
   std::vector<bool> mask = c.Mask(9);
@@ -156,6 +164,7 @@ bool InferAbsent(const c10::OperatorName& name, bool cpu, torch::jit::Stack* sta
       {"aten::native_dropout", NativeDropout},
       {"aten::native_dropout_backward", NativeDropoutBackward},
       {"aten::native_batch_norm", NativeBatchNorm},
+      {"aten::_native_batch_norm_legit_functional", BatchNormAndRunning},
       {"aten::native_batch_norm_backward", NativeBatchNormBackward},
       {"aten::native_group_norm", NativeGroupNorm},
       {"aten::native_group_norm_backward", NativeGroupNormBackward},

@@ -7,10 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <map>
 #include <unordered_map>
 
@@ -324,53 +321,6 @@ class Printer {
 };
 
 }  // namespace
-
-namespace {
-
-// The decimal exponent before rounding to fewer digits: where `shorter` begins with 1 and `longer` with 9, rounding carried.
-int ExactExponent(const char* longer, const char* shorter) {
-  int exponent = std::atoi(std::strchr(shorter, 'e') + 1);
-  const char* first = longer + (longer[0] == '-');
-  return first[0] == '9' && shorter[longer[0] == '-'] == '1' ? exponent - 1 : exponent;
-}
-
-}  // namespace
-
-std::string FormatDouble(double value) {
-  char buffer[64];
-  if (!std::isfinite(value)) {
-    uint64_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    std::snprintf(buffer, sizeof buffer, "0x%016llX", static_cast<unsigned long long>(bits));
-    return buffer;
-  }
-  // Six significant digits and a padding zero, if that is exact. APFloat gives up where rounding to six digits carries into a new digit (0.000001 is 9.9…e-7 in binary).
-  std::snprintf(buffer, sizeof buffer, "%.5e", value);
-  char longer[64];
-  std::snprintf(longer, sizeof longer, "%.16e", value);
-  if (std::strtod(buffer, nullptr) == value && std::atoi(std::strchr(buffer, 'e') + 1) == ExactExponent(longer, buffer)) {
-    std::string text = buffer;
-    return text.insert(text.find('e'), "0");
-  }
-  // Seventeen significant digits without trailing zeros; positional between 1e-3 and where the digits end, scientific outside, as APFloat::toString has it.
-  std::snprintf(buffer, sizeof buffer, "%.16e", std::fabs(value));
-  std::string digits = std::string(1, buffer[0]) + std::string(buffer + 2, 16);
-  int exponent = std::atoi(std::strchr(buffer, 'e') + 1);
-  while (digits.size() > 1 && digits.back() == '0') digits.pop_back();
-  std::string out = std::signbit(value) ? "-" : "";
-  int last = exponent - static_cast<int>(digits.size()) + 1;  // Power of ten of the last digit.
-  bool scientific = last >= 0 ? last > 3 || static_cast<int>(digits.size()) + last > 17 : exponent < 0 && -exponent > 3;
-  if (scientific) {
-    out += digits.substr(0, 1) + "." + (digits.size() > 1 ? digits.substr(1) : "0") + "E" + (exponent >= 0 ? "+" : "-") + std::to_string(std::abs(exponent));
-  } else if (last >= 0) {
-    out += digits + std::string(last, '0');
-  } else if (exponent >= 0) {
-    out += digits.substr(0, exponent + 1) + "." + digits.substr(exponent + 1);
-  } else {
-    out += "0." + std::string(-exponent - 1, '0') + digits;
-  }
-  return out;
-}
 
 std::string PrintTape(const Tape& tape) { return Printer(tape).Print(); }
 

@@ -328,6 +328,13 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
     }
   }
 
+  // The schema of native_batch_norm does not say that it writes the running statistics. Its functional twin, the same kernel, returns them.
+  std::vector<at::Tensor> running;
+  if (op.operator_name().name == "aten::native_batch_norm" && (*stack)[base + 5].toBool() && (*stack)[base + 3].isTensor() && (*stack)[base + 3].toTensor().defined()) {
+    running = {(*stack)[base + 3].toTensor(), (*stack)[base + 4].toTensor()};
+    op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::_native_batch_norm_legit_functional", "");
+  }
+
   // An integer histogram has no CPU kernel; PyTorch code that asks `device.type == "cpu"` goes through float there, and the counts are the same.
   c10::OperatorName called = op.operator_name();
   std::optional<at::ScalarType> cast_back;
@@ -442,6 +449,8 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
     for (size_t i : GeneratorStateResults(called)) results[i] = EmitScalarTensor(at::scalar_tensor(0, at::kLong));
   }
   if (cast_back) results[0] = results[0].toTensor().to(*cast_back);
+  for (size_t i = 0; i < running.size(); ++i) running[i].copy_(results[3 + i].toTensor());
+  if (!running.empty()) results.resize(3);
   for (c10::IValue& value : results) stack->push_back(std::move(value));
 }
 

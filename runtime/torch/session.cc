@@ -2,6 +2,7 @@
 
 #include "runtime/torch/session.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty_strided.h>
 #include <torch/headeronly/version.h>
@@ -15,6 +16,7 @@
 #include "runtime/device/cpu.h"
 #include "runtime/device/cuda.h"
 #include "runtime/exec/host_handler.h"
+#include "runtime/plan/nearest.h"
 #include "runtime/torch/planned_cuda.h"
 
 namespace heddle::torch_runtime {
@@ -47,23 +49,7 @@ std::string MajorMinor(const std::string& version) {
   return version.substr(0, second);
 }
 
-// The entry whose spelling differs least, for errors.
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t up = row[j];
-      row[j] = std::min(
-          {up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = up;
-    }
-  }
-  return row[b.size()];
-}
-
+// An unknown entry is answered with the one whose spelling differs least.
 absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
                                    const std::string& kind,
                                    const std::string& name) {
@@ -73,7 +59,7 @@ absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
     for (const std::string& known : entry.names) {
       if (entry.kind == kind && known == name) return entry.value;
       const size_t distance =
-          EditDistance(kind + " " + name, entry.kind + " " + known);
+          plan::EditDistance(kind + " " + name, entry.kind + " " + known);
       if (distance < best) {
         best = distance;
         nearest = absl::StrCat(entry.kind, " ", known);
@@ -153,6 +139,15 @@ absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
 
 absl::Status Session::BindInputs(const std::string& section_name,
                                  const TensorMap& inputs) {
+  // A result may be born in the memory of an argument that dies in its step;
+  // filling "uninitialized" results would destroy the argument before it is
+  // read.
+  if (at::globalContext().deterministicAlgorithms() &&
+      at::globalContext().deterministicFillUninitializedMemory())
+    return absl::FailedPreconditionError(
+        "torch.use_deterministic_algorithms fills every new tensor before it "
+        "is computed, and planned memory cannot be filled; set "
+        "torch.utils.deterministic.fill_uninitialized_memory = False");
   const plan::Section* section = plan::FindSection(plan(), section_name);
   if (section == nullptr) return absl::OkStatus();  // Run says so
   std::set<uint32_t> read;

@@ -52,10 +52,10 @@ class Eager:
         self.optimizer.zero_grad()
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.masters)
-        return loss
+        return loss.detach()
 
-    def planned_bytes(self):
-        return 0
+    def planned(self):
+        return {}
 
 
 class Heddle:
@@ -68,9 +68,9 @@ class Heddle:
     def __call__(self, batch):
         return self.step(batch).loss
 
-    def planned_bytes(self):
+    def planned(self):
         stats = self.step._executable.stats()
-        return sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch"))
+        return {kind: stats[f"{kind}_bytes"] / 2**30 for kind in ("state", "constant", "input", "scratch")}
 
 
 def used_bytes(device):
@@ -113,7 +113,8 @@ def measure(kind, layers, shape, steps, device):
         "p10_ms": 1e3 * times[len(times) // 10],
         "p90_ms": 1e3 * times[-1 - len(times) // 10],
         "host_returns_ms": 1e3 * statistics.median(returns),
-        "peak_gib": ((torch.cuda.max_memory_allocated() if cuda else 0) + step.planned_bytes()) / 2**30,
+        "peak_gib": (torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0) + sum(step.planned().values()),
+        "planned_gib": {kind: round(size, 2) for kind, size in step.planned().items()},
         "device_used_gib": (used_bytes(device) - before) / 2**30,
         "first_losses": losses,
         "last_loss": float(loss),

@@ -1,17 +1,20 @@
 """heddle.check on a GPU: every family, bf16, once for each attention backend; one line each.
 
-Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--big]
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--big] [--deterministic]
 
 A line says `bit_identical`, or how far loss and gradients are from eager's, beside how far eager is from itself over five runs (a kernel with atomics repeats no bits).
 """
 
 import argparse
 import contextlib
+import os
 import pathlib
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Read when --deterministic is given.
 
 import families  # noqa: E402
 import heddle  # noqa: E402
@@ -33,6 +36,23 @@ def eager_spread(model, batch, device, runs=5):
     return largest
 
 
+def break_silu():
+    """The control of this script: replaces silu in eager only."""
+    from heddle import checking
+
+    honest = checking.eager_step
+
+    def broken(*args):
+        library = torch.library.Library("aten", "IMPL")
+        library.impl("silu", lambda x: torch.ops.aten.mul(x, torch.ops.aten.sigmoid(x)) * (1 + 2**-8), "CUDA", allow_override=True)
+        try:
+            return honest(*args)
+        finally:
+            library._destroy()
+
+    checking.eager_step = broken
+
+
 def line(family, backend, device, shape, big):
     model, batch = families.FAMILIES[family](*shape, big=big)
     with sdpa_kernel(BACKENDS[backend]) if BACKENDS[backend] is not None else contextlib.nullcontext():
@@ -42,7 +62,7 @@ def line(family, backend, device, shape, big):
             return f"eager refuses: {str(error).splitlines()[0][:120]}"
         try:
             report = heddle.check(model, batch, device=device, precision="bf16")
-        except heddle.HeddleError as error:
+        except (heddle.HeddleError, RuntimeError) as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
         counters = {name: report.stats["counters"][name] for name in ("escaped", "outside_workspace", "unplanned_copies") if report.stats["counters"][name]}
         if report.bit_identical:
@@ -59,7 +79,14 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shape", default="2x64", help="batch x sequence")
     parser.add_argument("--big", action="store_true")
+    parser.add_argument("--deterministic", action="store_true", help="both sides under torch.use_deterministic_algorithms")
+    parser.add_argument("--break-silu", action="store_true", help="eager's silu is off by one bit: a family that uses it must differ, and silu be named")
     args = parser.parse_args()
+    if args.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    if args.break_silu:
+        break_silu()
     shape = tuple(map(int, args.shape.split("x")))
     for family in args.families.split(","):
         for backend in args.backends.split(","):

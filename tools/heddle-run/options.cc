@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/plan/nearest.h"
 
 namespace heddle::run {
 
@@ -46,22 +47,6 @@ struct Option {
   Target target;
   int64_t minimum;
 };
-
-size_t editDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t up = row[j];
-      row[j] = std::min(
-          {up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = up;
-    }
-  }
-  return row[b.size()];
-}
 
 absl::Status setValue(const Option& option, const std::string& text) {
   const auto fail = [&](const char* what) {
@@ -147,7 +132,7 @@ absl::Status parseOptions(const std::vector<std::string>& args,
     if (option == table.end()) {
       const auto nearest = std::min_element(
           table.begin(), table.end(), [&](const Option& a, const Option& b) {
-            return editDistance(name, a.name) < editDistance(name, b.name);
+            return plan::EditDistance(name, a.name) < plan::EditDistance(name, b.name);
           });
       return absl::InvalidArgumentError(absl::StrCat(
           "unknown option ", name, "; did you mean ", nearest->name, "?"));

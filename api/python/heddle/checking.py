@@ -28,7 +28,8 @@ class Report:
 def _same_bits(a, b):
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    return torch.equal(a.contiguous().view(torch.uint8) if a.dim() else a.reshape(1).view(torch.uint8), b.contiguous().view(torch.uint8) if b.dim() else b.reshape(1).view(torch.uint8))
+    a, b = (tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8) for tensor in (a, b))
+    return torch.equal(a, b)
 
 
 def _difference(a, b):

@@ -7,8 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def _digest(tensor):
-    tensor = tensor.detach().contiguous()
-    return (tuple(tensor.shape), tensor.dtype, hashlib.blake2b(tensor.reshape(-1).view(torch.uint8).cpu().numpy().tobytes() if tensor.numel() else b"", digest_size=12).digest())
+    # A clone: a single element is contiguous whatever its stride, and only stride 1 can be read as bytes.
+    flat = tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format)
+    return (tuple(tensor.shape), tensor.dtype, hashlib.blake2b(flat.view(torch.uint8).cpu().numpy().tobytes() if tensor.numel() else b"", digest_size=12).digest())
 
 
 class _Digests(TorchDispatchMode):
@@ -33,7 +34,9 @@ def first_divergence(executable, eager, inputs, rewind):
         eager()
     rewind()
     for _, place, results in executable.run_traced("replay", inputs):
-        if any(tensor is not None and _digest(tensor) not in digests.seen for tensor in results):
-            operator, _, where = place.partition(" at ")
+        operator, _, where = place.partition(" at ")
+        # Memory that is not yet written says nothing; a number as a tensor cannot diverge, and eager may have passed it as a number, or nothing at all (generator state without dropout).
+        says_nothing = operator.startswith(("aten::empty", "aten::new_empty", "aten::scalar_tensor"))
+        if not says_nothing and any(tensor is not None and _digest(tensor) not in digests.seen for tensor in results):
             return operator, where
     return None

@@ -5,7 +5,6 @@ namespace {
 
 namespace nn = torch::nn;
 namespace F = torch::nn::functional;
-using torch::indexing::Slice;
 
 // Writes through slices, selections and transposed views, into activations and into a fresh buffer.
 struct Mlp : nn::Module {
@@ -118,7 +117,7 @@ std::vector<Case> Cases() {
   cases.push_back(Make<Mlp>("mlp", {{"x", torch::randn({7, 12})}, {"labels", torch::randint(5, {7})}}));
   cases.push_back(Make<Cnn>("cnn", {{"image", torch::randn({3, 3, 13, 13})}, {"labels", torch::randint(5, {3})}}));
   cases.push_back(Make<Transformer>("transformer", {{"ids", torch::randint(37, {3, 11})}, {"labels", torch::randint(37, {3, 11})}}));
-  cases.push_back(Make<Reductions>("reductions", {{"x", torch::randn({5, 6})}, {"ids", torch::randint(9, {5, 4})}}));
+  cases.push_back(Make<Reductions>("reductions", {{"x", torch::randn({5, 6})}, {"ids", torch::arange(20).remainder(9).view({5, 4})}}));
   return cases;
 }
 

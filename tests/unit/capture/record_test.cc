@@ -110,7 +110,9 @@ TEST_P(RecordCases, RunsToEagersBits) {
   EXPECT_GT(gradients, 0u);
   for (const auto& item : test.module->named_buffers()) {
     auto written = results->find("new_value:" + item.key());
-    if (written != results->end()) EXPECT_TRUE(SameBits(written->second, item.value())) << item.key();
+    if (written != results->end()) {
+      EXPECT_TRUE(SameBits(written->second, item.value())) << item.key();
+    }
     bool running = item.key().find("running_") != std::string::npos || item.key().find("num_batches") != std::string::npos;
     EXPECT_EQ(running, written != results->end()) << item.key();
   }
