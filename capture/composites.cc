@@ -1,5 +1,7 @@
-// Each function is the device test of PyTorch's composite, made on the target; the other branch is PyTorch's own code.
-// What would break it: a torch whose composites test something else; heddle.check compares with eager on the target.
+// Each function is the device test of PyTorch's composite, made on the target;
+// the other branch is PyTorch's own code. What would break it: a torch whose
+// composites test something else; heddle.check compares with eager on the
+// target.
 #include "capture/composites.h"
 
 #include <ATen/ops/_log_softmax.h>
@@ -19,19 +21,30 @@ bool ForCuda() {
   return session != nullptr && session->target() == "cuda";
 }
 
-bool WidensInKernel(const at::Tensor& input, std::optional<at::ScalarType> dtype) { return ForCuda() && input.scalar_type() == at::kHalf && dtype == at::kFloat; }
+bool WidensInKernel(const at::Tensor& input,
+                    std::optional<at::ScalarType> dtype) {
+  return ForCuda() && input.scalar_type() == at::kHalf && dtype == at::kFloat;
+}
 
 }  // namespace
 
 at::Tensor Dropout(const at::Tensor& input, double p, bool train) {
-  if (ForCuda() && train && p > 0 && p < 1 && input.numel() > 0) return std::get<0>(at::native_dropout(input, p, train));
+  if (ForCuda() && train && p > 0 && p < 1 && input.numel() > 0)
+    return std::get<0>(at::native_dropout(input, p, train));
   return at::native::dropout(input, p, train);
 }
 
-at::Tensor Softmax(const at::Tensor& input, int64_t dim, std::optional<at::ScalarType> dtype) { return WidensInKernel(input, dtype) ? at::_softmax(input, dim, true) : at::native::softmax(input, dim, dtype); }
+at::Tensor Softmax(const at::Tensor& input, int64_t dim,
+                   std::optional<at::ScalarType> dtype) {
+  return WidensInKernel(input, dtype) ? at::_softmax(input, dim, true)
+                                      : at::native::softmax(input, dim, dtype);
+}
 
-at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim, std::optional<at::ScalarType> dtype) {
-  return WidensInKernel(input, dtype) ? at::_log_softmax(input, dim, true) : at::native::log_softmax(input, dim, dtype);
+at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
+                      std::optional<at::ScalarType> dtype) {
+  return WidensInKernel(input, dtype)
+             ? at::_log_softmax(input, dim, true)
+             : at::native::log_softmax(input, dim, dtype);
 }
 
 }  // namespace heddle::capture

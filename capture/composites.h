@@ -1,4 +1,5 @@
-// Composites whose decomposition PyTorch chooses by device: above autograd they ask the captured step's target instead of the tensor's device.
+// Composites whose decomposition PyTorch chooses by device: above autograd they
+// ask the captured step's target instead of the tensor's device.
 #ifndef HEDDLE_CAPTURE_COMPOSITES_H_
 #define HEDDLE_CAPTURE_COMPOSITES_H_
 
@@ -8,12 +9,16 @@
 
 namespace heddle::capture {
 
-// aten::dropout: one fused operator with a mask on cuda, a Bernoulli draw and a multiplication on cpu.
+// aten::dropout: one fused operator with a mask on cuda, a Bernoulli draw and a
+// multiplication on cpu.
 at::Tensor Dropout(const at::Tensor& input, double p, bool train);
 
-// aten::softmax.int and aten::log_softmax.int: cuda widens fp16 inside the kernel, everything else before it.
-at::Tensor Softmax(const at::Tensor& input, int64_t dim, std::optional<at::ScalarType> dtype);
-at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim, std::optional<at::ScalarType> dtype);
+// aten::softmax.int and aten::log_softmax.int: cuda widens fp16 inside the
+// kernel, everything else before it.
+at::Tensor Softmax(const at::Tensor& input, int64_t dim,
+                   std::optional<at::ScalarType> dtype);
+at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
+                      std::optional<at::ScalarType> dtype);
 
 }  // namespace heddle::capture
 

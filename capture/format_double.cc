@@ -1,5 +1,8 @@
-// A double in the decimal form that MLIR's printer gives it, digit for digit. It is LLVM's APFloat::toString that MLIR calls, which cuts the exact decimal
-// expansion to a few digits more than asked for before it rounds half up; so its last digit is not always the correctly rounded one, and printf cannot say it.
+// A double in the decimal form that MLIR's printer gives it, digit for digit.
+// It is LLVM's APFloat::toString that MLIR calls, which cuts the exact decimal
+// expansion to a few digits more than asked for before it rounds half up; so
+// its last digit is not always the correctly rounded one, and printf cannot say
+// it.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -16,10 +19,18 @@ namespace {
 // A natural number, least significant word first.
 class Natural {
  public:
-  explicit Natural(uint64_t value) : words_{static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32)} { Trim(); }
+  explicit Natural(uint64_t value)
+      : words_{static_cast<uint32_t>(value),
+               static_cast<uint32_t>(value >> 32)} {
+    Trim();
+  }
 
   bool IsZero() const { return words_.empty(); }
-  int Bits() const { return words_.empty() ? 0 : static_cast<int>(words_.size()) * 32 - __builtin_clz(words_.back()); }
+  int Bits() const {
+    return words_.empty() ? 0
+                          : static_cast<int>(words_.size()) * 32 -
+                                __builtin_clz(words_.back());
+  }
 
   void Multiply(uint32_t factor) {
     uint64_t carry = 0;
@@ -50,7 +61,8 @@ class Natural {
   std::vector<uint32_t> words_;
 };
 
-// The value is `digits`, most significant first and without trailing zeros, times ten to the `exponent`.
+// The value is `digits`, most significant first and without trailing zeros,
+// times ten to the `exponent`.
 struct Decimal {
   std::string digits;
   int exponent = 0;
@@ -78,7 +90,8 @@ void RoundHalfUp(Decimal& decimal, size_t precision) {
 // `value` is positive and finite.
 Decimal ToDecimal(double value, int precision) {
   int binary = 0;
-  auto mantissa = static_cast<uint64_t>(std::ldexp(std::frexp(value, &binary), 53));
+  auto mantissa =
+      static_cast<uint64_t>(std::ldexp(std::frexp(value, &binary), 53));
   binary -= 53;
   int zeros = __builtin_ctzll(mantissa);
   Natural number(mantissa >> zeros);
@@ -115,7 +128,8 @@ std::string Short(double value) {
   int exponent = decimal.exponent + static_cast<int>(decimal.digits.size()) - 1;
   decimal.digits.resize(7, '0');
   char tail[16];
-  std::snprintf(tail, sizeof tail, "e%c%02d", exponent >= 0 ? '+' : '-', std::abs(exponent));
+  std::snprintf(tail, sizeof tail, "e%c%02d", exponent >= 0 ? '+' : '-',
+                std::abs(exponent));
   return decimal.digits.substr(0, 1) + "." + decimal.digits.substr(1) + tail;
 }
 
@@ -125,10 +139,14 @@ std::string Long(double value) {
   auto [digits, last] = ToDecimal(value, kPrecision);
   auto count = static_cast<int>(digits.size());
   int first = last + count - 1;  // Power of ten of the first digit.
-  bool scientific = last >= 0 ? last > kMaxPadding || count + last > kPrecision : first < 0 && -first > kMaxPadding;
-  if (scientific) return digits.substr(0, 1) + "." + (count > 1 ? digits.substr(1) : "0") + "E" + (first >= 0 ? "+" : "-") + std::to_string(std::abs(first));
+  bool scientific = last >= 0 ? last > kMaxPadding || count + last > kPrecision
+                              : first < 0 && -first > kMaxPadding;
+  if (scientific)
+    return digits.substr(0, 1) + "." + (count > 1 ? digits.substr(1) : "0") +
+           "E" + (first >= 0 ? "+" : "-") + std::to_string(std::abs(first));
   if (last >= 0) return digits + std::string(last, '0');
-  if (first >= 0) return digits.substr(0, first + 1) + "." + digits.substr(first + 1);
+  if (first >= 0)
+    return digits.substr(0, first + 1) + "." + digits.substr(first + 1);
   return "0." + std::string(-first - 1, '0') + digits;
 }
 
@@ -147,7 +165,8 @@ std::string FormatDouble(double value) {
   uint64_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   char hex[32];
-  std::snprintf(hex, sizeof hex, "0x%016llX", static_cast<unsigned long long>(bits));
+  std::snprintf(hex, sizeof hex, "0x%016llX",
+                static_cast<unsigned long long>(bits));
   return hex;
 }
 

@@ -1,5 +1,6 @@
-// What Python sees of capture: operators in the namespace `heddle` (tensors go through the dispatcher, so no Python version is compiled in) and,
-// for the calls made once per module, plain C functions for ctypes.
+// What Python sees of capture: operators in the namespace `heddle` (tensors go
+// through the dispatcher, so no Python version is compiled in) and, for the
+// calls made once per module, plain C functions for ctypes.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -15,7 +16,8 @@ namespace {
 thread_local std::unique_ptr<Session> session;
 
 Session& Active() {
-  TORCH_CHECK(session != nullptr, "heddle.capture: no capture is running on this thread");
+  TORCH_CHECK(session != nullptr,
+              "heddle.capture: no capture is running on this thread");
   return *session;
 }
 
@@ -23,22 +25,39 @@ using SourceCallback = int32_t (*)();
 thread_local SourceCallback source_callback = nullptr;
 
 void Begin(std::string target, std::string precision, bool sources) {
-  TORCH_CHECK(session == nullptr, "heddle.capture: a capture is already running on this thread");
-  TORCH_CHECK(target == "cpu" || target == "cuda", "heddle.capture: unknown target '", target, "'; known are cpu and cuda");
+  TORCH_CHECK(session == nullptr,
+              "heddle.capture: a capture is already running on this thread");
+  TORCH_CHECK(target == "cpu" || target == "cuda",
+              "heddle.capture: unknown target '", target,
+              "'; known are cpu and cuda");
   Options options{std::move(target), std::move(precision), nullptr};
-  if (sources && source_callback != nullptr) options.source_of_caller = source_callback;
+  if (sources && source_callback != nullptr)
+    options.source_of_caller = source_callback;
   session = std::make_unique<Session>(std::move(options));
 }
 
-at::Tensor AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype, std::vector<std::string> names, bool trainable, std::string role) {
-  return Active().AddParameter(sizes, strides, dtype, std::move(names), trainable, std::move(role));
+at::Tensor AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides,
+                        at::ScalarType dtype, std::vector<std::string> names,
+                        bool trainable, std::string role) {
+  return Active().AddParameter(sizes, strides, dtype, std::move(names),
+                               trainable, std::move(role));
 }
-at::Tensor AddBuffer(const at::Tensor& data, std::string name, bool persistent) { return Active().AddBuffer(data, std::move(name), persistent); }
-at::Tensor AddInput(const at::Tensor& data, std::string name) { return Active().AddInput(data, std::move(name)); }
-void AddResult(std::string kind, std::string name, const at::Tensor& tensor) { Active().AddResult(std::move(kind), std::move(name), tensor); }
-void SetBackward(bool backward) { Active().SetPhase(backward ? Phase::kBackward : Phase::kForward); }
+at::Tensor AddBuffer(const at::Tensor& data, std::string name,
+                     bool persistent) {
+  return Active().AddBuffer(data, std::move(name), persistent);
+}
+at::Tensor AddInput(const at::Tensor& data, std::string name) {
+  return Active().AddInput(data, std::move(name));
+}
+void AddResult(std::string kind, std::string name, const at::Tensor& tensor) {
+  Active().AddResult(std::move(kind), std::move(name), tensor);
+}
+void SetBackward(bool backward) {
+  Active().SetPhase(backward ? Phase::kBackward : Phase::kForward);
+}
 
-std::tuple<std::string, std::vector<std::string>, std::vector<at::Tensor>> Finish() {
+std::tuple<std::string, std::vector<std::string>, std::vector<at::Tensor>>
+Finish() {
   Tape tape = Active().Finish();
   session.reset();
   std::vector<std::string> names;
@@ -59,8 +78,12 @@ void Abort() { session.reset(); }
 TORCH_LIBRARY_FRAGMENT(heddle, m) {
   using namespace heddle::capture;
   m.def("capture_begin(str target, str precision, bool sources) -> ()", &Begin);
-  m.def("capture_parameter(int[] sizes, int[] strides, ScalarType dtype, str[] names, bool trainable, str role) -> Tensor", &AddParameter);
-  m.def("capture_buffer(Tensor data, str name, bool persistent) -> Tensor", &AddBuffer);
+  m.def(
+      "capture_parameter(int[] sizes, int[] strides, ScalarType dtype, str[] "
+      "names, bool trainable, str role) -> Tensor",
+      &AddParameter);
+  m.def("capture_buffer(Tensor data, str name, bool persistent) -> Tensor",
+        &AddBuffer);
   m.def("capture_input(Tensor data, str name) -> Tensor", &AddInput);
   m.def("capture_result(str kind, str name, Tensor tensor) -> ()", &AddResult);
   m.def("capture_set_backward(bool backward) -> ()", &SetBackward);
@@ -70,18 +93,30 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
 
 extern "C" {
 #define HEDDLE_EXPORT __attribute__((visibility("default")))
-HEDDLE_EXPORT int32_t heddle_capture_scope(const char* path) { return heddle::capture::session ? heddle::capture::session->InternScope(path) : 0; }
+HEDDLE_EXPORT int32_t heddle_capture_scope(const char* path) {
+  return heddle::capture::session ? heddle::capture::session->InternScope(path)
+                                  : 0;
+}
 HEDDLE_EXPORT void heddle_capture_push(int32_t scope) {
   if (heddle::capture::session) heddle::capture::session->PushScope(scope);
 }
 HEDDLE_EXPORT void heddle_capture_pop() {
   if (heddle::capture::session) heddle::capture::session->PopScope();
 }
-HEDDLE_EXPORT int32_t heddle_capture_source(const char* file, int64_t line) { return heddle::capture::session ? heddle::capture::session->InternSource(file, line) : 0; }
-HEDDLE_EXPORT void heddle_capture_set_source_callback(int32_t (*callback)()) { heddle::capture::source_callback = callback; }
-HEDDLE_EXPORT int64_t heddle_capture_rng_counter() { return heddle::capture::session ? heddle::capture::session->rng_counter() : 0; }
+HEDDLE_EXPORT int32_t heddle_capture_source(const char* file, int64_t line) {
+  return heddle::capture::session
+             ? heddle::capture::session->InternSource(file, line)
+             : 0;
+}
+HEDDLE_EXPORT void heddle_capture_set_source_callback(int32_t (*callback)()) {
+  heddle::capture::source_callback = callback;
+}
+HEDDLE_EXPORT int64_t heddle_capture_rng_counter() {
+  return heddle::capture::session ? heddle::capture::session->rng_counter() : 0;
+}
 HEDDLE_EXPORT void heddle_capture_set_rng_counter(int64_t counter) {
-  if (heddle::capture::session) heddle::capture::session->set_rng_counter(counter);
+  if (heddle::capture::session)
+    heddle::capture::session->set_rng_counter(counter);
 }
 }
 

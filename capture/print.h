@@ -8,10 +8,12 @@
 
 namespace heddle::capture {
 
-// Generic-form MLIR with locations. MLIR's parse and generic print of the result gives the same bytes.
+// Generic-form MLIR with locations. MLIR's parse and generic print of the
+// result gives the same bytes.
 std::string PrintTape(const Tape& tape);
 
-// The form that MLIR prints for a double: six digits where they say it exactly, else seventeen, hexadecimal where neither reads as that float.
+// The form that MLIR prints for a double: six digits where they say it exactly,
+// else seventeen, hexadecimal where neither reads as that float.
 std::string FormatDouble(double value);
 
 }  // namespace heddle::capture

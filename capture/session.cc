@@ -1,4 +1,5 @@
-// Records operator calls: argument IValues → value numbers and constants, results by inference on meta twins. See session.h.
+// Records operator calls: argument IValues → value numbers and constants,
+// results by inference on meta twins. See session.h.
 #include "capture/session.h"
 
 #include <ATen/SequenceNumber.h>
@@ -26,7 +27,8 @@ bool HasTag(const c10::OperatorHandle& op, at::Tag tag) {
   return false;
 }
 
-// Calls `visit` on every tensor of an IValue that a schema can hold: a tensor, a list of tensors, a list of optional tensors.
+// Calls `visit` on every tensor of an IValue that a schema can hold: a tensor,
+// a list of tensors, a list of optional tensors.
 template <typename Visit>
 void ForEachTensor(const c10::IValue& value, Visit visit) {
   if (value.isTensor()) {
@@ -39,9 +41,12 @@ void ForEachTensor(const c10::IValue& value, Visit visit) {
 }
 
 // Attention kernels are tagged random for their dropout, which is mostly off.
-bool DrawsNumbers(const c10::FunctionSchema& schema, const torch::jit::Stack& stack, size_t base) {
+bool DrawsNumbers(const c10::FunctionSchema& schema,
+                  const torch::jit::Stack& stack, size_t base) {
   for (size_t i = 0; i < schema.arguments().size(); ++i) {
-    if (schema.arguments()[i].name() == "dropout_p" && stack[base + i].isDouble()) return stack[base + i].toDouble() != 0.0;
+    if (schema.arguments()[i].name() == "dropout_p" &&
+        stack[base + i].isDouble())
+      return stack[base + i].toDouble() != 0.0;
   }
   return true;
 }
@@ -49,28 +54,38 @@ bool DrawsNumbers(const c10::FunctionSchema& schema, const torch::jit::Stack& st
 bool IsTensorListType(const c10::TypePtr& type) {
   if (type->kind() != c10::TypeKind::ListType) return false;
   c10::TypePtr element = type->castRaw<c10::ListType>()->getElementType();
-  if (element->kind() == c10::TypeKind::OptionalType) element = element->castRaw<c10::OptionalType>()->getElementType();
+  if (element->kind() == c10::TypeKind::OptionalType)
+    element = element->castRaw<c10::OptionalType>()->getElementType();
   return element->kind() == c10::TypeKind::TensorType;
 }
 
-// The overload of `op` that takes a Scalar where it takes a tensor in argument `index`: aten::mul.Tensor → aten::mul.Scalar.
-std::optional<c10::OperatorHandle> ScalarSibling(const c10::OperatorHandle& op, size_t index) {
+// The overload of `op` that takes a Scalar where it takes a tensor in argument
+// `index`: aten::mul.Tensor → aten::mul.Scalar.
+std::optional<c10::OperatorHandle> ScalarSibling(const c10::OperatorHandle& op,
+                                                 size_t index) {
   static std::mutex mutex;
-  static auto* by_name = new std::unordered_map<std::string, std::vector<c10::OperatorName>>();
+  static auto* by_name =
+      new std::unordered_map<std::string, std::vector<c10::OperatorName>>();
   std::lock_guard<std::mutex> lock(mutex);
   if (by_name->empty()) {
-    for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) (*by_name)[name.name].push_back(name);
+    for (const c10::OperatorName& name :
+         c10::Dispatcher::singleton().getAllOpNames())
+      (*by_name)[name.name].push_back(name);
   }
   const auto& schema = op.schema();
   for (const c10::OperatorName& name : (*by_name)[op.operator_name().name]) {
     auto handle = c10::Dispatcher::singleton().findSchema(name);
-    if (!handle || handle->schema().arguments().size() != schema.arguments().size()) continue;
+    if (!handle ||
+        handle->schema().arguments().size() != schema.arguments().size())
+      continue;
     bool matches = true;
     for (size_t i = 0; i < schema.arguments().size() && matches; ++i) {
       const auto& ours = schema.arguments()[i];
       const auto& theirs = handle->schema().arguments()[i];
       bool is_number = theirs.type()->kind() == c10::TypeKind::NumberType;
-      matches = i == index ? is_number : *ours.type() == *theirs.type() && ours.is_out() == theirs.is_out();
+      matches = i == index ? is_number
+                           : *ours.type() == *theirs.type() &&
+                                 ours.is_out() == theirs.is_out();
     }
     if (matches) return handle;
   }
@@ -79,19 +94,29 @@ std::optional<c10::OperatorHandle> ScalarSibling(const c10::OperatorHandle& op, 
 
 }  // namespace
 
-std::string NameOf(const c10::OperatorName& name) { return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name; }
+std::string NameOf(const c10::OperatorName& name) {
+  return name.overload_name.empty() ? name.name
+                                    : name.name + "." + name.overload_name;
+}
 
 size_t Session::KeyHash::operator()(const Key& key) const {
-  size_t hash = std::hash<const void*>()(key.storage) * 31 + static_cast<size_t>(key.dtype);
-  for (int64_t n : key.geometry) hash = hash * 1000003 ^ std::hash<int64_t>()(n);
+  size_t hash = std::hash<const void*>()(key.storage) * 31 +
+                static_cast<size_t>(key.dtype);
+  for (int64_t n : key.geometry)
+    hash = hash * 1000003 ^ std::hash<int64_t>()(n);
   return hash;
 }
 
-Session::Session(Options options) : options_(std::move(options)), host_allocations_(std::make_shared<HostAllocations>()) {
+Session::Session(Options options)
+    : options_(std::move(options)),
+      host_allocations_(std::make_shared<HostAllocations>()) {
   tape_.target = options_.target;
   tape_.precision = options_.precision;
-  tape_.torch_version = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
-  allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
+  tape_.torch_version = std::to_string(TORCH_VERSION_MAJOR) + "." +
+                        std::to_string(TORCH_VERSION_MINOR) + "." +
+                        std::to_string(TORCH_VERSION_PATCH);
+  allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(
+      c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
   first_sequence_ = last_sequence_ = at::sequence_number::peek();
   RegisterCustomOperators();
   previous_ = current_session;
@@ -111,23 +136,29 @@ Tape Session::Finish() {
     current_session = previous_;
   }
   tape_.storage_bytes.clear();
-  for (const c10::Storage& storage : storages_) tape_.storage_bytes.push_back(static_cast<int64_t>(storage.nbytes()));
+  for (const c10::Storage& storage : storages_)
+    tape_.storage_bytes.push_back(static_cast<int64_t>(storage.nbytes()));
   return std::move(tape_);
 }
 
 std::string Session::Place(const std::string& op) const {
   const std::string& scope = tape_.scopes[scopes_.back()];
-  return "operator " + op + " in module '" + (scope.empty() ? "<root>" : scope) + "'" + (phase_ == Phase::kBackward ? " (backward)" : "");
+  return "operator " + op + " in module '" +
+         (scope.empty() ? "<root>" : scope) + "'" +
+         (phase_ == Phase::kBackward ? " (backward)" : "");
 }
 
 int32_t Session::InternScope(const std::string& path) {
-  auto [it, fresh] = scope_ids_.try_emplace(path, static_cast<int32_t>(tape_.scopes.size()));
+  auto [it, fresh] =
+      scope_ids_.try_emplace(path, static_cast<int32_t>(tape_.scopes.size()));
   if (fresh) tape_.scopes.push_back(path);
   return it->second;
 }
 
 int32_t Session::InternSource(const std::string& file, int64_t line) {
-  auto [it, fresh] = source_ids_.try_emplace(file + ":" + std::to_string(line), static_cast<int32_t>(tape_.sources.size()));
+  auto [it, fresh] =
+      source_ids_.try_emplace(file + ":" + std::to_string(line),
+                              static_cast<int32_t>(tape_.sources.size()));
   if (fresh) tape_.sources.push_back({file, line});
   return it->second;
 }
@@ -136,14 +167,16 @@ Session::Key Session::KeyOf(const at::Tensor& tensor) const {
   Key key{tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), {}};
   key.geometry.reserve(2 * tensor.dim() + 1);
   key.geometry.assign(tensor.sizes().begin(), tensor.sizes().end());
-  key.geometry.insert(key.geometry.end(), tensor.strides().begin(), tensor.strides().end());
+  key.geometry.insert(key.geometry.end(), tensor.strides().begin(),
+                      tensor.strides().end());
   key.geometry.push_back(tensor.storage_offset());
   return key;
 }
 
 int32_t Session::StorageIdOf(const at::Tensor& tensor) {
   const c10::Storage& storage = tensor.storage();
-  auto [it, fresh] = storage_ids_.try_emplace(storage.unsafeGetStorageImpl(), static_cast<int32_t>(storages_.size()));
+  auto [it, fresh] = storage_ids_.try_emplace(
+      storage.unsafeGetStorageImpl(), static_cast<int32_t>(storages_.size()));
   if (fresh) {
     storages_.push_back(storage);
     meta_storages_.emplace_back();
@@ -164,33 +197,74 @@ ValueId Session::NewValue(const at::Tensor& tensor) {
   return id;
 }
 
-at::Tensor Session::AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype, std::vector<std::string> names, bool trainable, std::string role) {
-  int64_t bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(sizes, strides, c10::elementSize(dtype)));
-  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(bytes), dtype, sizes, strides, 0);
-  tape_.bindings.push_back({Binding::Kind::kParameter, std::move(names), trainable, std::move(role), NewValue(tensor), {}});
+at::Tensor Session::AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides,
+                                 at::ScalarType dtype,
+                                 std::vector<std::string> names, bool trainable,
+                                 std::string role) {
+  int64_t bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(
+      sizes, strides, c10::elementSize(dtype)));
+  at::Tensor tensor =
+      MakeTraceTensor(MakeTraceStorage(bytes), dtype, sizes, strides, 0);
+  tape_.bindings.push_back({Binding::Kind::kParameter,
+                            std::move(names),
+                            trainable,
+                            std::move(role),
+                            NewValue(tensor),
+                            {}});
   return tensor;
 }
 
-at::Tensor Session::AddBuffer(const at::Tensor& data, std::string name, bool persistent) {
-  TORCH_CHECK(persistent || !data.is_meta(), "heddle.capture: the non-persistent buffer '", name,
-"' lies on the meta device, so its values are nowhere to be found. Give it real values, or make it persistent.");
-  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(static_cast<int64_t>(data.numel() * data.element_size())), data.scalar_type(), data.sizes(), data.contiguous().strides(), 0);
-  at::Tensor value = persistent ? at::Tensor() : data.detach().cpu().contiguous();
-  tape_.bindings.push_back({Binding::Kind::kBuffer, {std::move(name)}, persistent, "", NewValue(tensor), value});
+at::Tensor Session::AddBuffer(const at::Tensor& data, std::string name,
+                              bool persistent) {
+  TORCH_CHECK(persistent || !data.is_meta(),
+              "heddle.capture: the non-persistent buffer '", name,
+              "' lies on the meta device, so its values are nowhere to be "
+              "found. Give it real values, or make it persistent.");
+  at::Tensor tensor = MakeTraceTensor(
+      MakeTraceStorage(
+          static_cast<int64_t>(data.numel() * data.element_size())),
+      data.scalar_type(), data.sizes(), data.contiguous().strides(), 0);
+  at::Tensor value =
+      persistent ? at::Tensor() : data.detach().cpu().contiguous();
+  tape_.bindings.push_back({Binding::Kind::kBuffer,
+                            {std::move(name)},
+                            persistent,
+                            "",
+                            NewValue(tensor),
+                            value});
   return tensor;
 }
 
 at::Tensor Session::AddInput(const at::Tensor& data, std::string name) {
-  TORCH_CHECK(data.layout() == at::kStrided && !data.is_nested(), "heddle.capture: the batch entry '", name, "' is ", data.is_nested() ? "nested" : "sparse", "; give a dense tensor");
-  at::Tensor tensor = MakeTraceTensor(MakeTraceStorage(static_cast<int64_t>(data.numel() * data.element_size())), data.scalar_type(), data.sizes(), at::empty_like(data, data.options().device(at::kMeta), at::MemoryFormat::Contiguous).strides(), 0);
-  tape_.bindings.push_back({Binding::Kind::kInput, {std::move(name)}, false, "", NewValue(tensor), {}});
-  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta()) host_inputs_[StorageIdOf(tensor)] = data.cpu().contiguous();
+  TORCH_CHECK(data.layout() == at::kStrided && !data.is_nested(),
+              "heddle.capture: the batch entry '", name, "' is ",
+              data.is_nested() ? "nested" : "sparse", "; give a dense tensor");
+  at::Tensor tensor = MakeTraceTensor(
+      MakeTraceStorage(
+          static_cast<int64_t>(data.numel() * data.element_size())),
+      data.scalar_type(), data.sizes(),
+      at::empty_like(data, data.options().device(at::kMeta),
+                     at::MemoryFormat::Contiguous)
+          .strides(),
+      0);
+  tape_.bindings.push_back({Binding::Kind::kInput,
+                            {std::move(name)},
+                            false,
+                            "",
+                            NewValue(tensor),
+                            {}});
+  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta())
+    host_inputs_[StorageIdOf(tensor)] = data.cpu().contiguous();
   return tensor;
 }
 
-void Session::AddResult(std::string kind, std::string name, const at::Tensor& tensor) {
-  TORCH_CHECK(IsTraced(tensor), "heddle.capture: the ", kind, " '", name, "' was not computed by the captured step (it lies on ", tensor.device(), ")");
-  tape_.results.push_back({std::move(kind), std::move(name), Use(tensor, "result")});
+void Session::AddResult(std::string kind, std::string name,
+                        const at::Tensor& tensor) {
+  TORCH_CHECK(IsTraced(tensor), "heddle.capture: the ", kind, " '", name,
+              "' was not computed by the captured step (it lies on ",
+              tensor.device(), ")");
+  tape_.results.push_back(
+      {std::move(kind), std::move(name), Use(tensor, "result")});
 }
 
 ValueId Session::Use(const at::Tensor& tensor, const std::string& op) {
@@ -199,17 +273,28 @@ ValueId Session::Use(const at::Tensor& tensor, const std::string& op) {
   Key key = KeyOf(tensor);
   auto it = values_.find(key);
   if (it != values_.end()) return it->second;
-  TORCH_CHECK(storage_ids_.count(tensor.storage().unsafeGetStorageImpl()), "heddle.capture: ", Place(op), " reads a tensor of another capture");
-  // A geometry that no recorded operator produced: set_data or `.data =` gave an existing storage a new shape. Say it as the view that it is.
-  static const c10::OperatorHandle as_strided = c10::Dispatcher::singleton().findSchemaOrThrow("aten::as_strided", "");
+  TORCH_CHECK(storage_ids_.count(tensor.storage().unsafeGetStorageImpl()),
+              "heddle.capture: ", Place(op),
+              " reads a tensor of another capture");
+  // A geometry that no recorded operator produced: set_data or `.data =` gave
+  // an existing storage a new shape. Say it as the view that it is.
+  static const c10::OperatorHandle as_strided =
+      c10::Dispatcher::singleton().findSchemaOrThrow("aten::as_strided", "");
   const auto& infos = tape_.values;
   int32_t storage = StorageIdOf(tensor);
-  auto source = std::find_if(infos.begin(), infos.end(), [&](const ValueInfo& info) { return info.storage == storage && info.dtype == tensor.scalar_type(); });
-  TORCH_CHECK(source != infos.end(), "heddle.capture: ", Place(op), " reads a storage under another dtype than it was made with, without a view operator in between");
+  auto source =
+      std::find_if(infos.begin(), infos.end(), [&](const ValueInfo& info) {
+        return info.storage == storage && info.dtype == tensor.scalar_type();
+      });
+  TORCH_CHECK(source != infos.end(), "heddle.capture: ", Place(op),
+              " reads a storage under another dtype than it was made with, "
+              "without a view operator in between");
   OpRecord record;
   record.name = as_strided.operator_name();
   record.schema = &as_strided.schema();
-  record.arguments = {{Argument::Kind::kTensor, {static_cast<ValueId>(source - infos.begin())}, {}},
+  record.arguments = {{Argument::Kind::kTensor,
+                       {static_cast<ValueId>(source - infos.begin())},
+                       {}},
                       {Argument::Kind::kConstant, {}, tensor.sizes()},
                       {Argument::Kind::kConstant, {}, tensor.strides()},
                       {Argument::Kind::kConstant, {}, tensor.storage_offset()}};
@@ -225,11 +310,17 @@ at::Tensor Session::MetaOf(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;
   int32_t id = StorageIdOf(tensor);
   if (!meta_storages_[id]) {
-    meta_storages_[id] = c10::Storage(c10::Storage::use_byte_size_t(), tensor.storage().sym_nbytes(), c10::DataPtr(nullptr, c10::Device(c10::DeviceType::Meta)), nullptr, false);
+    meta_storages_[id] = c10::Storage(
+        c10::Storage::use_byte_size_t(), tensor.storage().sym_nbytes(),
+        c10::DataPtr(nullptr, c10::Device(c10::DeviceType::Meta)), nullptr,
+        false);
     meta_ids_[meta_storages_[id].unsafeGetStorageImpl()] = id;
   }
-  at::Tensor meta = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(meta_storages_[id]), c10::DispatchKeySet(c10::DispatchKey::Meta), tensor.dtype());
-  meta.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  at::Tensor meta = at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(meta_storages_[id]),
+      c10::DispatchKeySet(c10::DispatchKey::Meta), tensor.dtype());
+  meta.unsafeGetTensorImpl()->set_sizes_and_strides(
+      tensor.sizes(), tensor.strides(), tensor.storage_offset());
   return meta;
 }
 
@@ -241,21 +332,28 @@ at::Tensor Session::FromMeta(const at::Tensor& meta) {
   if (it != meta_ids_.end()) {
     id = it->second;
   } else {
-    c10::Storage fresh = MakeTraceStorage(static_cast<int64_t>(storage.nbytes()));
+    c10::Storage fresh =
+        MakeTraceStorage(static_cast<int64_t>(storage.nbytes()));
     id = static_cast<int32_t>(storages_.size());
     storage_ids_[fresh.unsafeGetStorageImpl()] = id;
     storages_.push_back(std::move(fresh));
     meta_storages_.push_back(storage);
     meta_ids_[storage.unsafeGetStorageImpl()] = id;
   }
-  return MakeTraceTensor(storages_[id], meta.scalar_type(), meta.sizes(), meta.strides(), meta.storage_offset());
+  return MakeTraceTensor(storages_[id], meta.scalar_type(), meta.sizes(),
+                         meta.strides(), meta.storage_offset());
 }
 
 void Session::CheckState(const std::string& op) const {
-  TORCH_CHECK(!finished_, "heddle.capture: operator ", op, " on a tensor of a capture that has ended");
-  c10::DeviceType target = options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
-  TORCH_CHECK(!at::autocast::is_autocast_enabled(target), "heddle.capture: ", Place(op), " runs under torch.autocast('", options_.target,
-              "'). Autocast regions are not captured yet: pass precision=\"bf16\" instead, which presents parameters in that type.");
+  TORCH_CHECK(!finished_, "heddle.capture: operator ", op,
+              " on a tensor of a capture that has ended");
+  c10::DeviceType target =
+      options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
+  TORCH_CHECK(
+      !at::autocast::is_autocast_enabled(target), "heddle.capture: ", Place(op),
+      " runs under torch.autocast('", options_.target,
+      "'). Autocast regions are not captured yet: pass precision=\"bf16\" "
+      "instead, which presents parameters in that type.");
 }
 
 void Session::LinkToAutograd(OpRecord& record) {
@@ -263,37 +361,46 @@ void Session::LinkToAutograd(OpRecord& record) {
   record.scope = scopes_.back();
   uint64_t sequence = at::sequence_number::peek();
   auto node = torch::autograd::get_current_node();
-  // Gradient mode is off in backward, but for the forward that a checkpoint runs again.
-  bool recomputes = phase_ == Phase::kBackward && node && at::GradMode::is_enabled();
+  // Gradient mode is off in backward, but for the forward that a checkpoint
+  // runs again.
+  bool recomputes =
+      phase_ == Phase::kBackward && node && at::GradMode::is_enabled();
   if (phase_ == Phase::kForward || recomputes) {
-    // VariableType builds an operator's Node before it redispatches to us, so a number that moved belongs to this operator.
-    if (at::GradMode::is_enabled() && sequence != last_sequence_) record.node = static_cast<int64_t>(sequence - first_sequence_) - 1;
+    // VariableType builds an operator's Node before it redispatches to us, so a
+    // number that moved belongs to this operator.
+    if (at::GradMode::is_enabled() && sequence != last_sequence_)
+      record.node = static_cast<int64_t>(sequence - first_sequence_) - 1;
     last_sequence_ = sequence;
     if (recomputes) {
       LinkToRepeated(record);
     } else {
-      if (options_.source_of_caller) record.source = options_.source_of_caller();
-      if (record.schema != nullptr) forward_ops_[record.name].push_back(tape_.ops.size());
+      if (options_.source_of_caller)
+        record.source = options_.source_of_caller();
+      if (record.schema != nullptr)
+        forward_ops_[record.name].push_back(tape_.ops.size());
     }
     if (record.node >= 0) nodes_[record.node] = {record.scope, record.source};
     return;
   }
   last_sequence_ = sequence;
   if (!node || node->sequence_nr() == UINT64_MAX) return;
-  auto it = nodes_.find(static_cast<int64_t>(node->sequence_nr() - first_sequence_));
+  auto it =
+      nodes_.find(static_cast<int64_t>(node->sequence_nr() - first_sequence_));
   if (it == nodes_.end()) return;
   record.node = it->first;
   record.scope = it->second.scope;
   record.source = it->second.source;
 }
 
-// A checkpoint repeats its operators in their order, each once, so the first unmatched forward call of the same operator is the repeated one.
+// A checkpoint repeats its operators in their order, each once, so the first
+// unmatched forward call of the same operator is the repeated one.
 void Session::LinkToRepeated(OpRecord& record) {
   std::deque<size_t>& candidates = forward_ops_[record.name];
-  auto match = std::find_if(candidates.begin(), candidates.end(), [&](size_t index) {
-    const OpRecord& forward = tape_.ops[index];
-    return forward.scope == record.scope || record.scope == 0;
-  });
+  auto match =
+      std::find_if(candidates.begin(), candidates.end(), [&](size_t index) {
+        const OpRecord& forward = tape_.ops[index];
+        return forward.scope == record.scope || record.scope == 0;
+      });
   if (match != candidates.end()) {
     const OpRecord& forward = tape_.ops[*match];
     record.scope = forward.scope;
@@ -301,7 +408,8 @@ void Session::LinkToRepeated(OpRecord& record) {
     if (forward.node >= 0) last_repeated_ = forward.node;
     candidates.erase(match);
   }
-  // An operator outside autograd repeats for the sake of the differentiable one before it.
+  // An operator outside autograd repeats for the sake of the differentiable one
+  // before it.
   record.recompute_of = std::max<int64_t>(last_repeated_, 0);
 }
 
@@ -311,16 +419,21 @@ void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   RecordCall(op, stack);
 }
 
-void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack* stack) {
+void Session::RecordCall(const c10::OperatorHandle& original,
+                         torch::jit::Stack* stack) {
   c10::OperatorHandle op = original;
   const std::string name = NameOf(op.operator_name());
   const size_t count = op.schema().arguments().size();
   const size_t base = stack->size() - count;
 
-  // Python numbers reach tensor overloads as wrapped 0-dim tensors; the scalar overload says the same with the number in it.
+  // Python numbers reach tensor overloads as wrapped 0-dim tensors; the scalar
+  // overload says the same with the number in it.
   for (size_t i = 0; i < count; ++i) {
     const c10::IValue& value = (*stack)[base + i];
-    if (!value.isTensor() || !value.toTensor().defined() || IsTraced(value.toTensor()) || !value.toTensor().unsafeGetTensorImpl()->is_wrapped_number()) continue;
+    if (!value.isTensor() || !value.toTensor().defined() ||
+        IsTraced(value.toTensor()) ||
+        !value.toTensor().unsafeGetTensorImpl()->is_wrapped_number())
+      continue;
     if (auto sibling = ScalarSibling(op, i)) {
       c10::Scalar number = value.toTensor().item();
       op = *sibling;
@@ -328,17 +441,24 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
     }
   }
 
-  // The schema of native_batch_norm does not say that it writes the running statistics. Its functional twin, the same kernel, returns them.
+  // The schema of native_batch_norm does not say that it writes the running
+  // statistics. Its functional twin, the same kernel, returns them.
   std::vector<at::Tensor> running;
-  if (op.operator_name().name == "aten::native_batch_norm" && (*stack)[base + 5].toBool() && (*stack)[base + 3].isTensor() && (*stack)[base + 3].toTensor().defined()) {
+  if (op.operator_name().name == "aten::native_batch_norm" &&
+      (*stack)[base + 5].toBool() && (*stack)[base + 3].isTensor() &&
+      (*stack)[base + 3].toTensor().defined()) {
     running = {(*stack)[base + 3].toTensor(), (*stack)[base + 4].toTensor()};
-    op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::_native_batch_norm_legit_functional", "");
+    op = c10::Dispatcher::singleton().findSchemaOrThrow(
+        "aten::_native_batch_norm_legit_functional", "");
   }
 
-  // An integer histogram has no CPU kernel; PyTorch code that asks `device.type == "cpu"` goes through float there, and the counts are the same.
+  // An integer histogram has no CPU kernel; PyTorch code that asks `device.type
+  // == "cpu"` goes through float there, and the counts are the same.
   c10::OperatorName called = op.operator_name();
   std::optional<at::ScalarType> cast_back;
-  if (options_.target == "cpu" && called.name == "aten::histc" && (*stack)[base].isTensor() && !at::isFloatingType((*stack)[base].toTensor().scalar_type())) {
+  if (options_.target == "cpu" && called.name == "aten::histc" &&
+      (*stack)[base].isTensor() &&
+      !at::isFloatingType((*stack)[base].toTensor().scalar_type())) {
     cast_back = (*stack)[base].toTensor().scalar_type();
     (*stack)[base] = (*stack)[base].toTensor().to(at::kFloat);
   }
@@ -347,23 +467,32 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
   record.name = called;
   record.schema = &op.schema();
   LinkToAutograd(record);
-  if (HasTag(op, at::Tag::nondeterministic_seeded) && DrawsNumbers(op.schema(), *stack, base)) record.rng_id = next_rng_++;
+  if (HasTag(op, at::Tag::nondeterministic_seeded) &&
+      DrawsNumbers(op.schema(), *stack, base))
+    record.rng_id = next_rng_++;
 
   torch::jit::Stack meta_stack;
-  std::vector<std::pair<const c10::TensorImpl*, at::Tensor>> identity;  // Meta impl → the trace tensor it stands for.
+  std::vector<std::pair<const c10::TensorImpl*, at::Tensor>>
+      identity;  // Meta impl → the trace tensor it stands for.
   int64_t operand = 0;
-  auto to_meta = [&](const at::Tensor& tensor, bool written) -> std::pair<ValueId, at::Tensor> {
+  auto to_meta = [&](const at::Tensor& tensor,
+                     bool written) -> std::pair<ValueId, at::Tensor> {
     at::Tensor traced = tensor;
     if (tensor.defined() && !IsTraced(tensor)) {
-      TORCH_CHECK(!written, "heddle.capture: ", Place(name), " writes into a host tensor");
+      TORCH_CHECK(!written, "heddle.capture: ", Place(name),
+                  " writes into a host tensor");
       ValueId id = UseHostTensor(tensor, name);
-      traced = MakeTraceTensor(storages_[tape_.values[id].storage], tape_.values[id].dtype, tape_.values[id].sizes, tape_.values[id].strides, tape_.values[id].offset);
+      traced =
+          MakeTraceTensor(storages_[tape_.values[id].storage],
+                          tape_.values[id].dtype, tape_.values[id].sizes,
+                          tape_.values[id].strides, tape_.values[id].offset);
     }
     ValueId id = Use(traced, name);
     if (written) record.mutates.push_back(operand);
     if (id >= 0) ++operand;
     at::Tensor meta = MetaOf(traced);
-    if (meta.defined()) identity.emplace_back(meta.unsafeGetTensorImpl(), tensor);
+    if (meta.defined())
+      identity.emplace_back(meta.unsafeGetTensorImpl(), tensor);
     return {id, meta};
   };
   for (size_t i = 0; i < count; ++i) {
@@ -390,11 +519,16 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
       record.arguments.push_back(std::move(list));
       meta_stack.emplace_back(std::move(generic));
     } else {
-      TORCH_CHECK(!value.isGenerator(), "heddle.capture: ", Place(name), " draws from a generator of its own; a captured step takes its randomness from the step's seed. Leave `generator` out.");
+      TORCH_CHECK(
+          !value.isGenerator(), "heddle.capture: ", Place(name),
+          " draws from a generator of its own; a captured step takes its "
+          "randomness from the step's seed. Leave `generator` out.");
       record.arguments.push_back({Argument::Kind::kConstant, {}, value});
       if (value.isDevice()) {
         c10::Device device = value.toDevice();
-        TORCH_CHECK(device.type() == kTraceType || device.is_meta(), "heddle.capture: ", Place(name), " creates a tensor on ", device, " from tensors of the step");
+        TORCH_CHECK(device.type() == kTraceType || device.is_meta(),
+                    "heddle.capture: ", Place(name), " creates a tensor on ",
+                    device, " from tensors of the step");
         meta_stack.emplace_back(c10::Device(c10::DeviceType::Meta));
       } else {
         meta_stack.push_back(value);
@@ -405,11 +539,17 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
   try {
     InferOnMeta(op, options_.target == "cpu", &meta_stack);
   } catch (const std::exception& error) {
-    // Tags say what an operator may do (indexing with integers is static, with a mask it is not), so they explain a failure but do not cause one.
-    bool by_data = HasTag(op, at::Tag::data_dependent_output) || HasTag(op, at::Tag::dynamic_output_shape);
+    // Tags say what an operator may do (indexing with integers is static, with
+    // a mask it is not), so they explain a failure but do not cause one.
+    bool by_data = HasTag(op, at::Tag::data_dependent_output) ||
+                   HasTag(op, at::Tag::dynamic_output_shape);
     const auto* known = dynamic_cast<const c10::Error*>(&error);
-    TORCH_CHECK(by_data, "heddle.capture: ", Place(name), " has no shape function for these arguments: ", known != nullptr ? known->what_without_backtrace() : error.what(),
-                ". If it is a custom operator, register a fake or meta kernel for it (torch.library.register_fake).");
+    TORCH_CHECK(
+        by_data, "heddle.capture: ", Place(name),
+        " has no shape function for these arguments: ",
+        known != nullptr ? known->what_without_backtrace() : error.what(),
+        ". If it is a custom operator, register a fake or meta kernel for it "
+        "(torch.library.register_fake).");
     meta_stack = InferFromValues(op, torch::jit::last(*stack, count));
   }
 
@@ -419,7 +559,9 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
       record.results.push_back(-1);
       return meta;
     }
-    TORCH_CHECK(meta.is_meta(), "heddle.capture: ", Place(name), " returned a tensor on ", meta.device(), " when asked for shapes only");
+    TORCH_CHECK(meta.is_meta(), "heddle.capture: ", Place(name),
+                " returned a tensor on ", meta.device(),
+                " when asked for shapes only");
     for (const auto& [impl, tensor] : identity) {
       if (impl == meta.unsafeGetTensorImpl()) {
         record.results_are_operands = true;
@@ -437,19 +579,23 @@ void Session::RecordCall(const c10::OperatorHandle& original, torch::jit::Stack*
       results.emplace_back(wrap(value.toTensor()));
     } else if (value.isTensorList()) {
       std::vector<at::Tensor> list;
-      for (const at::Tensor& element : value.toTensorVector()) list.push_back(wrap(element));
+      for (const at::Tensor& element : value.toTensorVector())
+        list.push_back(wrap(element));
       results.emplace_back(std::move(list));
     } else {
       results.push_back(value);
     }
   }
   tape_.ops.push_back(std::move(record));
-  // Fused attention without dropout: its generator state is nothing (infer.cc), and its backward takes tensors for it that it does not read.
+  // Fused attention without dropout: its generator state is nothing (infer.cc),
+  // and its backward takes tensors for it that it does not read.
   if (options_.target == "cuda") {
-    for (size_t i : GeneratorStateResults(called)) results[i] = EmitScalarTensor(at::scalar_tensor(0, at::kLong));
+    for (size_t i : GeneratorStateResults(called))
+      results[i] = EmitScalarTensor(at::scalar_tensor(0, at::kLong));
   }
   if (cast_back) results[0] = results[0].toTensor().to(*cast_back);
-  for (size_t i = 0; i < running.size(); ++i) running[i].copy_(results[3 + i].toTensor());
+  for (size_t i = 0; i < running.size(); ++i)
+    running[i].copy_(results[3 + i].toTensor());
   if (!running.empty()) results.resize(3);
   for (c10::IValue& value : results) stack->push_back(std::move(value));
 }

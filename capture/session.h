@@ -1,7 +1,9 @@
-// One capture in progress: turns operator calls on trace tensors into records of a tape.
-// Invariant: identity of a tensor is (storage, dtype, sizes, strides, offset), never the TensorImpl, because autograd and nn.Module copy
-// metadata between impls without dispatching. All storages stay alive until the session ends, so that an address names one storage.
-// A session belongs to the thread that began it; autograd must run its backward on that thread.
+// One capture in progress: turns operator calls on trace tensors into records
+// of a tape. Invariant: identity of a tensor is (storage, dtype, sizes,
+// strides, offset), never the TensorImpl, because autograd and nn.Module copy
+// metadata between impls without dispatching. All storages stay alive until the
+// session ends, so that an address names one storage. A session belongs to the
+// thread that began it; autograd must run its backward on that thread.
 #ifndef HEDDLE_CAPTURE_SESSION_H_
 #define HEDDLE_CAPTURE_SESSION_H_
 
@@ -32,7 +34,8 @@ std::string NameOf(const c10::OperatorName& name);
 struct Options {
   std::string target = "cpu";
   std::string precision = "fp32";
-  // Called for every forward op when set: the index into Tape::sources of the caller's line.
+  // Called for every forward op when set: the index into Tape::sources of the
+  // caller's line.
   std::function<int32_t()> source_of_caller;
 };
 
@@ -46,11 +49,17 @@ class Session {
   // The session of this thread, or nullptr.
   static Session* Current();
 
-  // Arguments of the step. `sizes` and `strides` in elements. The returned tensor lies on the trace device.
-  at::Tensor AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype, std::vector<std::string> names, bool trainable, std::string role);
-  // `data` may lie on meta when the buffer is persistent: its value then comes with the weights.
-  at::Tensor AddBuffer(const at::Tensor& data, std::string name, bool persistent);
-  // Integer and bool inputs are kept on the host, so that values read from them can be evaluated.
+  // Arguments of the step. `sizes` and `strides` in elements. The returned
+  // tensor lies on the trace device.
+  at::Tensor AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides,
+                          at::ScalarType dtype, std::vector<std::string> names,
+                          bool trainable, std::string role);
+  // `data` may lie on meta when the buffer is persistent: its value then comes
+  // with the weights.
+  at::Tensor AddBuffer(const at::Tensor& data, std::string name,
+                       bool persistent);
+  // Integer and bool inputs are kept on the host, so that values read from them
+  // can be evaluated.
   at::Tensor AddInput(const at::Tensor& data, std::string name);
   void AddResult(std::string kind, std::string name, const at::Tensor& tensor);
 
@@ -62,12 +71,15 @@ class Session {
     if (scopes_.size() > 1) scopes_.pop_back();
   }
 
-  // Recompute in a checkpoint must reuse the ids of the random ops it repeats: torch.utils.checkpoint saves and restores this counter as the device's generator state.
+  // Recompute in a checkpoint must reuse the ids of the random ops it repeats:
+  // torch.utils.checkpoint saves and restores this counter as the device's
+  // generator state.
   const std::string& target() const { return options_.target; }
   int64_t rng_counter() const { return next_rng_; }
   void set_rng_counter(int64_t counter) { next_rng_ = counter; }
 
-  // Executes one operator call symbolically: pops the arguments from the stack, pushes trace tensors.
+  // Executes one operator call symbolically: pops the arguments from the stack,
+  // pushes trace tensors.
   void Record(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
   // Ends recording; the session refuses further operators.
@@ -82,7 +94,10 @@ class Session {
     const void* storage;
     at::ScalarType dtype;
     std::vector<int64_t> geometry;
-    bool operator==(const Key& other) const { return storage == other.storage && dtype == other.dtype && geometry == other.geometry; }
+    bool operator==(const Key& other) const {
+      return storage == other.storage && dtype == other.dtype &&
+             geometry == other.geometry;
+    }
   };
   struct KeyHash {
     size_t operator()(const Key& key) const;
@@ -91,14 +106,16 @@ class Session {
   Key KeyOf(const at::Tensor& tensor) const;
   int32_t StorageIdOf(const at::Tensor& tensor);
   ValueId NewValue(const at::Tensor& tensor);
-  // The number of a tensor that a call reads; host tensors become constants or are refused.
+  // The number of a tensor that a call reads; host tensors become constants or
+  // are refused.
   ValueId Use(const at::Tensor& tensor, const std::string& op);
   ValueId UseHostTensor(const at::Tensor& tensor, const std::string& op);
   at::Tensor MetaOf(const at::Tensor& tensor);
   at::Tensor FromMeta(const at::Tensor& meta);
   void RecordCall(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   bool RecordHostRead(const c10::OperatorHandle& op, torch::jit::Stack* stack);
-  torch::jit::Stack InferFromValues(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments);
+  torch::jit::Stack InferFromValues(const c10::OperatorHandle& op,
+                                    c10::ArrayRef<c10::IValue> arguments);
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
   void LinkToAutograd(OpRecord& record);
@@ -112,19 +129,25 @@ class Session {
   std::unordered_map<std::string, int32_t> scope_ids_{{"", 0}};
   std::unordered_map<std::string, int32_t> source_ids_;
   std::unordered_map<const void*, int32_t> storage_ids_;
-  std::vector<c10::Storage> storages_;       // Trace storages by id; keeps their addresses unique.
+  std::vector<c10::Storage>
+      storages_;  // Trace storages by id; keeps their addresses unique.
   std::vector<c10::Storage> meta_storages_;  // The meta twin of each.
   std::unordered_map<const void*, int32_t> meta_ids_;
   std::unordered_map<Key, ValueId, KeyHash> values_;
-  std::unordered_map<int32_t, at::Tensor> host_inputs_;  // Storage id -> value on the host.
-  std::unordered_map<const void*, ValueId> constants_;   // Host storage -> argument.
-  std::vector<at::Tensor> kept_;                         // Host tensors whose addresses are keys above.
+  std::unordered_map<int32_t, at::Tensor>
+      host_inputs_;  // Storage id -> value on the host.
+  std::unordered_map<const void*, ValueId>
+      constants_;  // Host storage -> argument.
+  std::vector<at::Tensor>
+      kept_;  // Host tensors whose addresses are keys above.
   struct NodeInfo {
     int32_t scope;
     int32_t source;
   };
   std::unordered_map<int64_t, NodeInfo> nodes_;
-  std::unordered_map<c10::OperatorName, std::deque<size_t>> forward_ops_;  // Positions in the tape, for checkpoints to find what they repeat.
+  std::unordered_map<c10::OperatorName, std::deque<size_t>>
+      forward_ops_;  // Positions in the tape, for checkpoints to find what they
+                     // repeat.
   int64_t last_repeated_ = -1;
   uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;

@@ -1,6 +1,9 @@
-// What a capture leaves behind: a flat list of operator calls on numbered values, as plain C++ data.
-// The invariant a reader must hold: a value is a handle on a storage, so two values may alias; a call that mutates an operand gives that
-// handle a new number, and only the storage says which other values changed with it. Reordering records without functionalizing them first breaks that.
+// What a capture leaves behind: a flat list of operator calls on numbered
+// values, as plain C++ data. The invariant a reader must hold: a value is a
+// handle on a storage, so two values may alias; a call that mutates an operand
+// gives that handle a new number, and only the storage says which other values
+// changed with it. Reordering records without functionalizing them first breaks
+// that.
 #ifndef HEDDLE_CAPTURE_TAPE_H_
 #define HEDDLE_CAPTURE_TAPE_H_
 
@@ -15,7 +18,8 @@
 
 namespace heddle::capture {
 
-using ValueId = int32_t;  // -1: an absent optional tensor, or a result nobody asked for.
+using ValueId =
+    int32_t;  // -1: an absent optional tensor, or a result nobody asked for.
 
 enum class Phase : uint8_t { kForward, kBackward };
 
@@ -27,7 +31,8 @@ struct ValueInfo {
   int32_t storage = -1;
 };
 
-// One schema argument of a call. A constant keeps its IValue; tensors are value numbers.
+// One schema argument of a call. A constant keeps its IValue; tensors are value
+// numbers.
 struct Argument {
   enum class Kind : uint8_t { kConstant, kTensor, kTensorList };
   Kind kind = Kind::kConstant;
@@ -40,15 +45,21 @@ struct OpRecord {
   const c10::FunctionSchema* schema = nullptr;
   std::vector<Argument> arguments;  // Schema order.
   std::vector<ValueId> results;     // Tensor results, lists flattened.
-  std::vector<int64_t> mutates;     // Positions among the flattened tensor operands.
-  bool results_are_operands = false;  // The results of a mutating call are the handles of what it wrote.
+  std::vector<int64_t>
+      mutates;  // Positions among the flattened tensor operands.
+  bool results_are_operands = false;  // The results of a mutating call are the
+                                      // handles of what it wrote.
   Phase phase = Phase::kForward;
-  int64_t node = -1;          // Autograd sequence number shared by a forward op and its backward ops.
-  int64_t recompute_of = -1;  // Node of the forward op that this one repeats inside a checkpoint.
+  int64_t node = -1;  // Autograd sequence number shared by a forward op and its
+                      // backward ops.
+  int64_t recompute_of =
+      -1;  // Node of the forward op that this one repeats inside a checkpoint.
   int64_t rng_id = -1;
   int32_t scope = 0;   // Index into Tape::scopes.
   int32_t source = 0;  // Index into Tape::sources.
-  std::vector<int64_t> guard_expected;  // Non-empty: a graph.guard on arguments[0] instead of an operator call.
+  std::vector<int64_t>
+      guard_expected;  // Non-empty: a graph.guard on arguments[0] instead of an
+                       // operator call.
 };
 
 // An argument of the captured step.
@@ -57,9 +68,11 @@ struct Binding {
   Kind kind = Kind::kInput;
   std::vector<std::string> names;  // Several for tied weights.
   bool flag = false;               // Parameter: trainable. Buffer: persistent.
-  std::string role;                // Parameter: embedding, head, norm, bias, matrix, stack, router_bias, other.
+  std::string role;  // Parameter: embedding, head, norm, bias, matrix, stack,
+                     // router_bias, other.
   ValueId value = -1;
-  at::Tensor data;  // Constants and non-persistent buffers: what the sidecar holds.
+  at::Tensor
+      data;  // Constants and non-persistent buffers: what the sidecar holds.
 };
 
 struct Result {

@@ -1,4 +1,5 @@
-// Backward slice over storages, then real execution in program order. Slicing by storage rather than by value keeps in-place writes and views right.
+// Backward slice over storages, then real execution in program order. Slicing
+// by storage rather than by value keeps in-place writes and views right.
 #include "capture/value_oracle.h"
 
 #include <ATen/ATen.h>
@@ -13,14 +14,23 @@ at::Tensor ValueOracle::Evaluate(ValueId value, const std::string& reader) {
   std::vector<bool> needed(session_.storages_.size(), false);
   std::vector<bool> in_slice(tape.ops.size(), false);
   needed[storage_of(value)] = true;
-  TORCH_CHECK(!at::isFloatingType(tape.values[value].dtype) && !at::isComplexType(tape.values[value].dtype), "heddle.capture: ", session_.Place(reader), " asks for a ", c10::toString(tape.values[value].dtype),
-              " value of the step. A value that depends on parameters or activations cannot steer a compiled step: keep it on the device (torch.where), or compute it before the step.");
+  TORCH_CHECK(!at::isFloatingType(tape.values[value].dtype) &&
+                  !at::isComplexType(tape.values[value].dtype),
+              "heddle.capture: ", session_.Place(reader), " asks for a ",
+              c10::toString(tape.values[value].dtype),
+              " value of the step. A value that depends on parameters or "
+              "activations cannot steer a compiled step: keep it on the device "
+              "(torch.where), or compute it before the step.");
   for (size_t i = tape.ops.size(); i-- > 0;) {
     const OpRecord& op = tape.ops[i];
     if (!op.guard_expected.empty()) continue;
-    bool touches = std::any_of(op.results.begin(), op.results.end(), [&](ValueId id) { return id >= 0 && needed[storage_of(id)]; });
+    bool touches = std::any_of(
+        op.results.begin(), op.results.end(),
+        [&](ValueId id) { return id >= 0 && needed[storage_of(id)]; });
     if (!touches) continue;
-    TORCH_CHECK(op.rng_id < 0, "heddle.capture: ", session_.Place(reader), " asks for a value that depends on the random operator ", op.name.name, "; it would differ in every step");
+    TORCH_CHECK(op.rng_id < 0, "heddle.capture: ", session_.Place(reader),
+                " asks for a value that depends on the random operator ",
+                op.name.name, "; it would differ in every step");
     in_slice[i] = true;
     for (const Argument& argument : op.arguments) {
       for (ValueId id : argument.values) {
@@ -34,8 +44,12 @@ at::Tensor ValueOracle::Evaluate(ValueId value, const std::string& reader) {
     int32_t storage = storage_of(binding.value);
     if (!needed[storage]) continue;
     auto it = session_.host_inputs_.find(storage);
-    TORCH_CHECK(it != session_.host_inputs_.end(), "heddle.capture: ", session_.Place(reader), " asks for a value that depends on '", binding.names[0],
-                "'. Only the batch's integer and bool entries are known while a step is captured: compute the value before the step and pass it in the batch.");
+    TORCH_CHECK(it != session_.host_inputs_.end(),
+                "heddle.capture: ", session_.Place(reader),
+                " asks for a value that depends on '", binding.names[0],
+                "'. Only the batch's integer and bool entries are known while "
+                "a step is captured: compute the value before the step and "
+                "pass it in the batch.");
     real[binding.value] = it->second.clone();
   }
   at::AutoDispatchBelowADInplaceOrView below_autograd;
@@ -46,11 +60,14 @@ at::Tensor ValueOracle::Evaluate(ValueId value, const std::string& reader) {
     for (size_t a = 0; a < op.arguments.size(); ++a) {
       const Argument& argument = op.arguments[a];
       if (argument.kind == Argument::Kind::kTensor) {
-        stack.emplace_back(argument.values[0] < 0 ? at::Tensor() : real[argument.values[0]]);
+        stack.emplace_back(argument.values[0] < 0 ? at::Tensor()
+                                                  : real[argument.values[0]]);
       } else if (argument.kind == Argument::Kind::kTensorList) {
         const c10::TypePtr& type = op.schema->arguments()[a].type();
-        c10::impl::GenericList list(type->castRaw<c10::ListType>()->getElementType());
-        for (ValueId id : argument.values) list.push_back(id < 0 ? c10::IValue() : c10::IValue(real[id]));
+        c10::impl::GenericList list(
+            type->castRaw<c10::ListType>()->getElementType());
+        for (ValueId id : argument.values)
+          list.push_back(id < 0 ? c10::IValue() : c10::IValue(real[id]));
         stack.emplace_back(std::move(list));
       } else if (argument.constant.isDevice()) {
         stack.emplace_back(c10::Device(c10::kCPU));

@@ -97,7 +97,8 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
       update[key] = value;
     }
   }
-  options.pipeline.optimizer = llvm::formatv("{0}", Value(Object(update))).str();
+  options.pipeline.optimizer =
+      llvm::formatv("{0}", Value(Object(update))).str();
   if (options.pipeline.mode == "train") {
     // The plan says what it was made with, whoever reads it later.
     llvm::Expected<Value> config = llvm::json::parse(options.pipeline.config);

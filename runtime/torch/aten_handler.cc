@@ -103,25 +103,27 @@ class AtenStep final : public exec::PreparedStep {
                               : c10::IValue(*value);
     }
     if (draws_ != nullptr) draws_->BeforeDraw(step_.rng_id);
-    absl::Status status = RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
-      // Results must be gone before the scope ends: what they hold belongs to
-      // it.
-      struct Clear {
-        std::vector<c10::IValue>& stack;
-        ~Clear() { stack.clear(); }
-      } clear{stack_};
-      if (seed_random_) {
-        at::Generator generator =
-            at::globalContext().defaultGenerator(shared_->device);
-        std::lock_guard<std::mutex> lock(generator.mutex());
-        generator.set_current_seed(RandomSeed(context.seed, context.step,
-                                              context.micro, step_.rng_id));
-      }
-      op_.callBoxed(stack_);
-      std::vector<at::Tensor> outputs;
-      if (absl::Status status = Flatten(&outputs); !status.ok()) return status;
-      return first ? Learn(outputs, scope) : Check(outputs);
-    });
+    absl::Status status =
+        RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
+          // Results must be gone before the scope ends: what they hold belongs
+          // to it.
+          struct Clear {
+            std::vector<c10::IValue>& stack;
+            ~Clear() { stack.clear(); }
+          } clear{stack_};
+          if (seed_random_) {
+            at::Generator generator =
+                at::globalContext().defaultGenerator(shared_->device);
+            std::lock_guard<std::mutex> lock(generator.mutex());
+            generator.set_current_seed(RandomSeed(context.seed, context.step,
+                                                  context.micro, step_.rng_id));
+          }
+          op_.callBoxed(stack_);
+          std::vector<at::Tensor> outputs;
+          if (absl::Status status = Flatten(&outputs); !status.ok())
+            return status;
+          return first ? Learn(outputs, scope) : Check(outputs);
+        });
     if (draws_ != nullptr) draws_->AfterDraw();
     return status;
   }
@@ -280,8 +282,9 @@ class AtenHandler final : public exec::StepHandler {
     absl::StatusOr<BoxedArgs> args =
         BoxArgs(op->schema(), step, tensors, shared_->device);
     if (!args.ok()) return args.status();
-    return std::unique_ptr<exec::PreparedStep>(new AtenStep(
-        shared_, *op, *std::move(args), plan, step, tensors, seed_random_, draws_));
+    return std::unique_ptr<exec::PreparedStep>(
+        new AtenStep(shared_, *op, *std::move(args), plan, step, tensors,
+                     seed_random_, draws_));
   }
 
   // A training plan's random steps borrow the default generator; the user's own

@@ -132,7 +132,8 @@ absl::Status parseOptions(const std::vector<std::string>& args,
     if (option == table.end()) {
       const auto nearest = std::min_element(
           table.begin(), table.end(), [&](const Option& a, const Option& b) {
-            return plan::EditDistance(name, a.name) < plan::EditDistance(name, b.name);
+            return plan::EditDistance(name, a.name) <
+                   plan::EditDistance(name, b.name);
           });
       return absl::InvalidArgumentError(absl::StrCat(
           "unknown option ", name, "; did you mean ", nearest->name, "?"));

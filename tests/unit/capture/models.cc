@@ -6,7 +6,8 @@ namespace {
 namespace nn = torch::nn;
 namespace F = torch::nn::functional;
 
-// Writes through slices, selections and transposed views, into activations and into a fresh buffer.
+// Writes through slices, selections and transposed views, into activations and
+// into a fresh buffer.
 struct Mlp : nn::Module {
   nn::Linear in{nullptr}, out{nullptr};
   torch::Tensor scale;
@@ -16,7 +17,7 @@ struct Mlp : nn::Module {
     scale = register_parameter("scale", torch::rand({16}));
   }
   torch::Tensor Loss(const torch::Tensor& x, const torch::Tensor& labels) {
-    torch::Tensor h = in(x) * scale;
+    torch::Tensor h = in(x)*scale;
     h.slice(1, 0, 4).mul_(2.0);
     h.select(1, 5).add_(h.select(1, 6).detach());
     h.t().slice(0, 8, 12).relu_();
@@ -33,14 +34,17 @@ struct Cnn : nn::Module {
   nn::GroupNorm groups{nullptr};
   nn::Linear head{nullptr};
   Cnn() {
-    conv1 = register_module("conv1", nn::Conv2d(nn::Conv2dOptions(3, 8, 3).padding(1).bias(false)));
+    conv1 = register_module(
+        "conv1", nn::Conv2d(nn::Conv2dOptions(3, 8, 3).padding(1).bias(false)));
     norm = register_module("norm", nn::BatchNorm2d(8));
-    conv2 = register_module("conv2", nn::Conv2d(nn::Conv2dOptions(8, 8, 3).stride(2)));
+    conv2 = register_module("conv2",
+                            nn::Conv2d(nn::Conv2dOptions(8, 8, 3).stride(2)));
     groups = register_module("groups", nn::GroupNorm(2, 8));
     head = register_module("head", nn::Linear(8 * 4, 5));
   }
   torch::Tensor Loss(const torch::Tensor& image, const torch::Tensor& labels) {
-    torch::Tensor h = F::max_pool2d(torch::relu(norm(conv1(image))), F::MaxPool2dFuncOptions(2));
+    torch::Tensor h = F::max_pool2d(torch::relu(norm(conv1(image))),
+                                    F::MaxPool2dFuncOptions(2));
     h = torch::relu(groups(conv2(h)));
     h = F::adaptive_avg_pool2d(h, F::AdaptiveAvgPool2dFuncOptions({2, 2}));
     return F::cross_entropy(head(h.flatten(1)), labels);
@@ -50,7 +54,8 @@ struct Cnn : nn::Module {
 struct Transformer : nn::Module {
   nn::Embedding tokens{nullptr};
   nn::LayerNorm norm{nullptr};
-  nn::Linear qkv{nullptr}, proj{nullptr}, up{nullptr}, down{nullptr}, lm_head{nullptr};
+  nn::Linear qkv{nullptr}, proj{nullptr}, up{nullptr}, down{nullptr},
+      lm_head{nullptr};
   Transformer() {
     tokens = register_module("tokens", nn::Embedding(37, 32));
     norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({32})));
@@ -58,21 +63,26 @@ struct Transformer : nn::Module {
     proj = register_module("proj", nn::Linear(32, 32));
     up = register_module("up", nn::Linear(32, 64));
     down = register_module("down", nn::Linear(64, 32));
-    lm_head = register_module("lm_head", nn::Linear(nn::LinearOptions(32, 37).bias(false)));
+    lm_head = register_module(
+        "lm_head", nn::Linear(nn::LinearOptions(32, 37).bias(false)));
   }
   torch::Tensor Loss(const torch::Tensor& ids, const torch::Tensor& labels) {
     int64_t batch = ids.size(0), length = ids.size(1);
     torch::Tensor x = tokens(ids);
     {
       Scope scope("attention");
-      std::vector<torch::Tensor> heads = qkv(norm(x)).view({batch, length, 3, 4, 8}).unbind(2);
+      std::vector<torch::Tensor> heads =
+          qkv(norm(x)).view({batch, length, 3, 4, 8}).unbind(2);
       torch::Tensor q = heads[0].transpose(1, 2).clone();
       // A rotation written in place through interleaved views.
-      torch::Tensor even = q.slice(-1, 0, torch::nullopt, 2), odd = q.slice(-1, 1, torch::nullopt, 2);
+      torch::Tensor even = q.slice(-1, 0, torch::nullopt, 2),
+                    odd = q.slice(-1, 1, torch::nullopt, 2);
       torch::Tensor rotated = even * 0.8 - odd * 0.6;
       odd.mul_(0.8).add_(even.detach(), 0.6);
       even.copy_(rotated);
-      torch::Tensor mixed = torch::scaled_dot_product_attention(q, heads[1].transpose(1, 2), heads[2].transpose(1, 2), {}, 0.0, /*is_causal=*/true);
+      torch::Tensor mixed = torch::scaled_dot_product_attention(
+          q, heads[1].transpose(1, 2), heads[2].transpose(1, 2), {}, 0.0,
+          /*is_causal=*/true);
       x = x + proj(mixed.transpose(1, 2).reshape({batch, length, 32}));
     }
     {
@@ -83,7 +93,8 @@ struct Transformer : nn::Module {
   }
 };
 
-// Operators that PyTorch has a meta kernel for only in Python, with a value that the host reads.
+// Operators that PyTorch has a meta kernel for only in Python, with a value
+// that the host reads.
 struct Reductions : nn::Module {
   nn::Linear in{nullptr};
   torch::Tensor table;
@@ -93,12 +104,15 @@ struct Reductions : nn::Module {
   }
   torch::Tensor Loss(const torch::Tensor& x, const torch::Tensor& ids) {
     torch::Tensor h = in(x);
-    auto [variance, mean] = torch::var_mean(h, 1, /*unbiased=*/false, /*keepdim=*/true);
+    auto [variance, mean] =
+        torch::var_mean(h, 1, /*unbiased=*/false, /*keepdim=*/true);
     h = (h - mean) * torch::rsqrt(variance + 1e-5);
     torch::Tensor rows = table.index_select(0, ids.view({-1}).floor_divide(2));
-    if (ids.max().item<int64_t>() < 9) h = h + rows.view({x.size(0), -1, 8}).sum(1);
+    if (ids.max().item<int64_t>() < 9)
+      h = h + rows.view({x.size(0), -1, 8}).sum(1);
     torch::Tensor peak = std::get<0>(h.max(1));
-    return torch::logsumexp(h, {1}).mean() + peak.mean() + torch::std(h, 0).sum() + h.var();
+    return torch::logsumexp(h, {1}).mean() + peak.mean() +
+           torch::std(h, 0).sum() + h.var();
   }
 };
 
@@ -106,7 +120,10 @@ template <typename Module>
 Case Make(const char* name, Batch batch) {
   auto module = std::make_shared<Module>();
   Module* model = module.get();
-  return {name, module, std::move(batch), [model](const std::vector<at::Tensor>& tensors) { return model->Loss(tensors[0], tensors[1]); }};
+  return {name, module, std::move(batch),
+          [model](const std::vector<at::Tensor>& tensors) {
+            return model->Loss(tensors[0], tensors[1]);
+          }};
 }
 
 }  // namespace
@@ -114,10 +131,16 @@ Case Make(const char* name, Batch batch) {
 std::vector<Case> Cases() {
   torch::manual_seed(20);
   std::vector<Case> cases;
-  cases.push_back(Make<Mlp>("mlp", {{"x", torch::randn({7, 12})}, {"labels", torch::randint(5, {7})}}));
-  cases.push_back(Make<Cnn>("cnn", {{"image", torch::randn({3, 3, 13, 13})}, {"labels", torch::randint(5, {3})}}));
-  cases.push_back(Make<Transformer>("transformer", {{"ids", torch::randint(37, {3, 11})}, {"labels", torch::randint(37, {3, 11})}}));
-  cases.push_back(Make<Reductions>("reductions", {{"x", torch::randn({5, 6})}, {"ids", torch::arange(20).remainder(9).view({5, 4})}}));
+  cases.push_back(Make<Mlp>("mlp", {{"x", torch::randn({7, 12})},
+                                    {"labels", torch::randint(5, {7})}}));
+  cases.push_back(Make<Cnn>("cnn", {{"image", torch::randn({3, 3, 13, 13})},
+                                    {"labels", torch::randint(5, {3})}}));
+  cases.push_back(Make<Transformer>("transformer",
+                                    {{"ids", torch::randint(37, {3, 11})},
+                                     {"labels", torch::randint(37, {3, 11})}}));
+  cases.push_back(Make<Reductions>(
+      "reductions", {{"x", torch::randn({5, 6})},
+                     {"ids", torch::arange(20).remainder(9).view({5, 4})}}));
   return cases;
 }
 

@@ -1,4 +1,5 @@
-// torch::nn models that captures of C++ programs are tested with. The Python file beside it has the same ones: both must give the same program.
+// torch::nn models that captures of C++ programs are tested with. The Python
+// file beside it has the same ones: both must give the same program.
 #ifndef HEDDLE_TESTS_UNIT_CAPTURE_MODELS_H_
 #define HEDDLE_TESTS_UNIT_CAPTURE_MODELS_H_
 
@@ -19,7 +20,8 @@ struct Case {
   StepFunction step;
 };
 
-// mlp, cnn, transformer, reductions; seeded, so that every call gives the same weights and batches.
+// mlp, cnn, transformer, reductions; seeded, so that every call gives the same
+// weights and batches.
 std::vector<Case> Cases();
 
 }  // namespace heddle::capture::testing

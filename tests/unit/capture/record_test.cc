@@ -1,4 +1,5 @@
-// A C++ program without Python: capture → text → plan → run, bit for bit eager's loss, gradients and written buffers.
+// A C++ program without Python: capture → text → plan → run, bit for bit
+// eager's loss, gradients and written buffers.
 #include "capture/record.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +28,8 @@ std::string Take(HeddleBuffer* buffer) {
 
 std::vector<uint8_t> Compile(const std::string& text) {
   HeddleBuffer plan{}, error{};
-  int code = heddle_compile(text.data(), text.size(), nullptr, 0, R"({"mode": "replay"})", &plan, &error);
+  int code = heddle_compile(text.data(), text.size(), nullptr, 0,
+                            R"({"mode": "replay"})", &plan, &error);
   EXPECT_EQ(code, 0) << Take(&error);
   std::string bytes = Take(&plan);
   return {bytes.begin(), bytes.end()};
@@ -36,7 +38,8 @@ std::vector<uint8_t> Compile(const std::string& text) {
 // Without passes, the compiler parses and prints.
 std::string Reprinted(const std::string& text) {
   HeddleBuffer out{}, error{};
-  int code = heddle_run_passes(text.data(), text.size(), "builtin.module()", &out, &error);
+  int code = heddle_run_passes(text.data(), text.size(), "builtin.module()",
+                               &out, &error);
   EXPECT_EQ(code, 0) << Take(&error);
   return Take(&out);
 }
@@ -78,17 +81,21 @@ TEST_P(RecordCases, RunsToEagersBits) {
   ASSERT_TRUE(session.ok()) << session.status();
   auto load = [&] {
     for (const auto& item : test.module->named_parameters()) {
-      absl::Status status = (*session)->SetState("parameter", item.key(), item.value().detach());
+      absl::Status status =
+          (*session)->SetState("parameter", item.key(), item.value().detach());
       ASSERT_TRUE(status.ok()) << status;
     }
     for (const plan::StateEntry& entry : (*session)->plan().state) {
       if (entry.kind != "buffer") continue;
-      absl::Status status = (*session)->SetState("buffer", entry.names[0], test.module->named_buffers()[entry.names[0]]);
+      absl::Status status =
+          (*session)->SetState("buffer", entry.names[0],
+                               test.module->named_buffers()[entry.names[0]]);
       ASSERT_TRUE(status.ok()) << status;
     }
   };
   torch_runtime::TensorMap inputs(test.batch.begin(), test.batch.end());
-  // The first run learns where operators allocate, the second keeps to the plan.
+  // The first run learns where operators allocate, the second keeps to the
+  // plan.
   absl::StatusOr<torch_runtime::TensorMap> results;
   for (int run = 0; run < 2; ++run) {
     load();
@@ -98,7 +105,8 @@ TEST_P(RecordCases, RunsToEagersBits) {
 
   at::Tensor loss = test.step(TensorsOf(test.batch));
   loss.backward();
-  EXPECT_TRUE(SameBits(results->at("loss"), loss.detach())) << results->at("loss") << loss;
+  EXPECT_TRUE(SameBits(results->at("loss"), loss.detach()))
+      << results->at("loss") << loss;
   size_t gradients = 0;
   for (const auto& item : test.module->named_parameters()) {
     ASSERT_TRUE(item.value().grad().defined()) << item.key();
@@ -113,7 +121,8 @@ TEST_P(RecordCases, RunsToEagersBits) {
     if (written != results->end()) {
       EXPECT_TRUE(SameBits(written->second, item.value())) << item.key();
     }
-    bool running = item.key().find("running_") != std::string::npos || item.key().find("num_batches") != std::string::npos;
+    bool running = item.key().find("running_") != std::string::npos ||
+                   item.key().find("num_batches") != std::string::npos;
     EXPECT_EQ(running, written != results->end()) << item.key();
   }
 }
@@ -124,21 +133,28 @@ TEST_P(RecordCases, LeavesTheModuleAlone) {
     p.mutable_grad() = at::ones_like(p);
     before.emplace_back(p.detach().clone(), p.const_data_ptr());
   }
-  for (const at::Tensor& b : test.module->buffers()) before.emplace_back(b.clone(), b.const_data_ptr());
+  for (const at::Tensor& b : test.module->buffers())
+    before.emplace_back(b.clone(), b.const_data_ptr());
   ASSERT_TRUE(Record(test.step, OptionsFor(test)).ok());
   size_t i = 0;
   for (const at::Tensor& p : test.module->parameters()) {
-    EXPECT_TRUE(p.device().is_cpu() && p.requires_grad() && p.const_data_ptr() == before[i].second && SameBits(p.detach(), before[i].first));
+    EXPECT_TRUE(p.device().is_cpu() && p.requires_grad() &&
+                p.const_data_ptr() == before[i].second &&
+                SameBits(p.detach(), before[i].first));
     EXPECT_TRUE(SameBits(p.grad(), at::ones_like(p)));
     ++i;
   }
   for (const at::Tensor& b : test.module->buffers()) {
-    EXPECT_TRUE(b.const_data_ptr() == before[i].second && SameBits(b, before[i].first));
+    EXPECT_TRUE(b.const_data_ptr() == before[i].second &&
+                SameBits(b, before[i].first));
     ++i;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, RecordCases, ::testing::Range(0, 4), [](const auto& info) { return Cases()[info.param].name; });
+INSTANTIATE_TEST_SUITE_P(Models, RecordCases, ::testing::Range(0, 4),
+                         [](const auto& info) {
+                           return Cases()[info.param].name;
+                         });
 
 TEST(Record, NoPythonInThisProcess) {
   Case test = Cases()[0];
@@ -154,7 +170,9 @@ TEST(Record, ModulePathsComeFromScopesElseFromParameters) {
   Case test = Cases()[2];
   absl::StatusOr<Program> program = Record(test.step, OptionsFor(test));
   ASSERT_TRUE(program.ok()) << program.status();
-  for (const char* path : {"loc(\"attention\")", "loc(\"mlp\")", "loc(\"tokens\")", "loc(\"lm_head\")"}) EXPECT_NE(program->text.find(path), std::string::npos) << path;
+  for (const char* path : {"loc(\"attention\")", "loc(\"mlp\")",
+                           "loc(\"tokens\")", "loc(\"lm_head\")"})
+    EXPECT_NE(program->text.find(path), std::string::npos) << path;
 }
 
 TEST(Record, PresentsParametersInThePrecision) {
@@ -181,18 +199,44 @@ TEST(Record, RefusalsAreStatusesAndLeaveNothingBehind) {
   RecordOptions options = OptionsFor(test);
   at::Tensor outside = at::randn({12});
   std::vector<std::pair<StepFunction, std::string>> refused;
-  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return (b[0] * outside).sum(); }, "existed before the step");
-  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return b[0].sum().item<double>() > 0 ? b[0].sum() : b[0].mean(); }, "_local_scalar_dense");
-  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return b[0]; }, "scalar loss");
-  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return b[0].sum(); }, "does not depend on a parameter");
-  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return (b[0] + at::rand({}).item<double>()).sum() * test.module->parameters()[0].sum(); }, "host generator");
-  refused.emplace_back([](const std::vector<at::Tensor>&) -> at::Tensor { throw std::runtime_error("no such thing"); }, "no such thing");
-  refused.emplace_back([](const std::vector<at::Tensor>&) -> at::Tensor { throw 7; }, "no std::exception");
-  refused.emplace_back([](const std::vector<at::Tensor>& b) { return b[0].data_ptr<float>()[0] > 0 ? b[0].sum() : b[0].mean(); }, "");
+  refused.emplace_back(
+      [&](const std::vector<at::Tensor>& b) { return (b[0] * outside).sum(); },
+      "existed before the step");
+  refused.emplace_back(
+      [&](const std::vector<at::Tensor>& b) {
+        return b[0].sum().item<double>() > 0 ? b[0].sum() : b[0].mean();
+      },
+      "_local_scalar_dense");
+  refused.emplace_back([&](const std::vector<at::Tensor>& b) { return b[0]; },
+                       "scalar loss");
+  refused.emplace_back(
+      [&](const std::vector<at::Tensor>& b) { return b[0].sum(); },
+      "does not depend on a parameter");
+  refused.emplace_back(
+      [&](const std::vector<at::Tensor>& b) {
+        return (b[0] + at::rand({}).item<double>()).sum() *
+               test.module->parameters()[0].sum();
+      },
+      "host generator");
+  refused.emplace_back(
+      [](const std::vector<at::Tensor>&) -> at::Tensor {
+        throw std::runtime_error("no such thing");
+      },
+      "no such thing");
+  refused.emplace_back(
+      [](const std::vector<at::Tensor>&) -> at::Tensor { throw 7; },
+      "no std::exception");
+  refused.emplace_back(
+      [](const std::vector<at::Tensor>& b) {
+        return b[0].data_ptr<float>()[0] > 0 ? b[0].sum() : b[0].mean();
+      },
+      "");
   for (auto& [step, message] : refused) {
     absl::StatusOr<Program> program = Record(step, options);
     ASSERT_FALSE(program.ok()) << message;
-    EXPECT_NE(std::string(program.status().message()).find(message), std::string::npos) << program.status();
+    EXPECT_NE(std::string(program.status().message()).find(message),
+              std::string::npos)
+        << program.status();
     absl::StatusOr<Program> next = Record(test.step, options);
     ASSERT_TRUE(next.ok()) << next.status();
   }

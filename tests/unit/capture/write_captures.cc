@@ -1,4 +1,5 @@
-// write_captures DIR: DIR/NAME.mlir for every test model, captured without Python.
+// write_captures DIR: DIR/NAME.mlir for every test model, captured without
+// Python.
 #include <fstream>
 #include <iostream>
 
@@ -9,7 +10,8 @@ int main(int argc, char** argv) {
     std::cerr << "usage: write_captures DIR\n";
     return 1;
   }
-  for (heddle::capture::testing::Case& test : heddle::capture::testing::Cases()) {
+  for (heddle::capture::testing::Case& test :
+       heddle::capture::testing::Cases()) {
     heddle::capture::RecordOptions options;
     options.module = test.module.get();
     options.batch = test.batch;
@@ -18,7 +20,8 @@ int main(int argc, char** argv) {
       std::cerr << test.name << ": " << program.status() << "\n";
       return 1;
     }
-    std::ofstream(std::string(argv[1]) + "/" + test.name + ".mlir") << program->text;
+    std::ofstream(std::string(argv[1]) + "/" + test.name + ".mlir")
+        << program->text;
   }
   return 0;
 }
