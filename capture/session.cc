@@ -239,22 +239,25 @@ at::Tensor Session::AddInput(const at::Tensor& data, std::string name) {
   TORCH_CHECK(data.layout() == at::kStrided && !data.is_nested(),
               "heddle.capture: the batch entry '", name, "' is ",
               data.is_nested() ? "nested" : "sparse", "; give a dense tensor");
+  // Layout decides which kernels run and how they round, so the example's is
+  // kept; one with gaps or overlaps becomes row-major, as every run's copy is.
+  at::Tensor shape = at::empty_like(data, data.options().device(at::kMeta),
+                                    at::MemoryFormat::Preserve);
   at::Tensor tensor = MakeTraceTensor(
       MakeTraceStorage(
           static_cast<int64_t>(data.numel() * data.element_size())),
-      data.scalar_type(), data.sizes(),
-      at::empty_like(data, data.options().device(at::kMeta),
-                     at::MemoryFormat::Contiguous)
-          .strides(),
-      0);
+      data.scalar_type(), data.sizes(), shape.strides(), 0);
   tape_.bindings.push_back({Binding::Kind::kInput,
                             {std::move(name)},
                             false,
                             "",
                             NewValue(tensor),
                             {}});
-  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta())
-    host_inputs_[StorageIdOf(tensor)] = data.cpu().contiguous();
+  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta()) {
+    at::Tensor host = at::empty_strided(shape.sizes(), shape.strides(),
+                                        data.options().device(at::kCPU));
+    host_inputs_[StorageIdOf(tensor)] = host.copy_(data);
+  }
   return tensor;
 }
 

@@ -11,6 +11,7 @@
 #include "api/compiler/compiler.h"
 #include "api/compiler/options.h"
 #include "ir/graph/GraphOps.h"
+#include "ir/graph/import.h"
 #include "ir/sched/Sched.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -80,17 +81,6 @@ class Messages {
   mlir::ScopedDiagnosticHandler handler;
 };
 
-mlir::OwningOpRef<mlir::ModuleOp> parse(mlir::MLIRContext* context,
-                                        const char* text, size_t size) {
-  // The parser's buffer must end in a zero byte; the caller's need not.
-  auto buffer = llvm::MemoryBuffer::getMemBufferCopy(
-      llvm::StringRef(text, size), "step.mlir");
-  llvm::SourceMgr sources;
-  sources.AddNewSourceBuffer(std::move(buffer), llvm::SMLoc());
-  return mlir::parseSourceFile<mlir::ModuleOp>(sources,
-                                               mlir::ParserConfig(context));
-}
-
 std::string shellQuoted(llvm::StringRef text) {
   std::string quoted = "'";
   for (char c : text)
@@ -146,11 +136,11 @@ int compile(llvm::StringRef step, llvm::StringRef eval, llvm::StringRef json,
   context.printOpOnDiagnostic(false);
   Messages messages(&context);
 
-  auto module = parse(&context, step.data(), step.size());
+  auto module = graph::importStep(&context, step, "step.mlir");
   if (!module)
     return fail(errorOut, "the step is no valid program: " + messages.str());
   if (!eval.empty()) {
-    auto evalModule = parse(&context, eval.data(), eval.size());
+    auto evalModule = graph::importStep(&context, eval, "eval.mlir");
     if (!evalModule)
       return fail(errorOut,
                   "the evaluation step is no valid program: " + messages.str());
@@ -191,7 +181,7 @@ int runPasses(llvm::StringRef text, llvm::StringRef pipeline,
   context.loadAllAvailableDialects();
   context.printOpOnDiagnostic(false);
   Messages messages(&context);
-  auto module = parse(&context, text.data(), text.size());
+  auto module = graph::importStep(&context, text, "step.mlir");
   if (!module) return fail(errorOut, "not a valid program: " + messages.str());
   std::string problem;
   llvm::raw_string_ostream problems(problem);

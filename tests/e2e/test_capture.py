@@ -213,3 +213,11 @@ def test_no_loss_and_unknown_precision():
         heddle.capture(torch.nn.Linear(8, 8), (torch.randn(2, 8),))
     with pytest.raises(heddle.CaptureError, match="unknown precision 'fp99'"):
         heddle.capture(Net(lambda self, x: x), {"x": torch.randn(4, 8)}, precision="fp99")
+
+
+def test_channels_last_batch_keeps_its_layout():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4))
+    batch = (torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last),)
+    report = heddle.check(model, batch, loss=lambda out, _: out.square().mean())
+    assert report.bit_identical, report
