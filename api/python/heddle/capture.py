@@ -53,10 +53,16 @@ def load_program(path) -> Program:
 
 
 def _precision_of(model):
-    for parameter in model.parameters():
+    """The precision a model is in. One that is in several, or in a storage format, has to be told: a default would round some of it."""
+    first = {}
+    for name, parameter in model.named_parameters():
         if parameter.is_floating_point():
-            return next((name for name, dtype in PRECISIONS.items() if dtype == parameter.dtype), "fp32")
-    return "fp32"
+            first.setdefault(parameter.dtype, name)
+    known = {dtype: precision for precision, dtype in PRECISIONS.items()}
+    if len(first) > 1 or any(dtype not in known for dtype in first):
+        found = ", ".join(f"'{name}' is {str(dtype).removeprefix('torch.')}" for dtype, name in first.items())
+        raise CaptureError(f"the model's parameters give no precision to compute in ({found}): pass precision= one of {', '.join(PRECISIONS)}")
+    return known[next(iter(first))] if first else "fp32"
 
 
 def _refuse_wrapped(model):
@@ -355,6 +361,9 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
 def _explain(error):
     """The message without C++ frames, with the innermost line that is neither torch's nor Heddle's."""
     message = str(error).split("\nException raised from")[0].split("\nC++ CapturedTraceback")[0].strip()
+    if message.startswith("Cannot access data pointer"):
+        message = ("the step reads a tensor's data pointer, which a captured tensor does not have: "
+                   "wrap the kernel that does it in a custom operator with a fake kernel (torch.library.custom_op, register_fake)")
     torch_dir, own = os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((torch_dir, own))]
     return f"{message}\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else message
