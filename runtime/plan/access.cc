@@ -1,5 +1,6 @@
 // Accesses come from arguments and results alone: a step writes what it lists
-// as results and reads what it lists as arguments, nothing else.
+// as results and reads what it lists as arguments, nothing else. A collective
+// touches the parts that are this rank's, and in place writes only the others'.
 
 #include "runtime/plan/access.h"
 
@@ -9,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/plan/collective.h"
 
 namespace heddle::plan {
 namespace {
@@ -18,19 +20,46 @@ constexpr size_t kMaxPieces = 1 << 14;
 
 }  // namespace
 
-std::map<uint32_t, std::vector<Access>> CollectAccesses(
-    const Plan& plan, const Section& section) {
+std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan,
+                                                        const Section& section,
+                                                        int64_t coordinate) {
   std::map<uint32_t, std::vector<Access>> accesses;
   const auto add = [&](size_t step, int64_t value, bool write) {
     if (value < 0) return;
     const Value& v = plan.values[static_cast<size_t>(value)];
-    const ByteRange bytes = BytesOf(v);
+    const ByteRange bytes = BytesOf(v, coordinate);
     if (bytes.begin == bytes.end) return;
     accesses[v.buffer].push_back({static_cast<uint32_t>(step),
                                   static_cast<uint32_t>(value), write, bytes});
   };
+  const auto add_part = [&](size_t step, uint32_t value, bool write,
+                            ByteRange bytes) {
+    if (bytes.begin >= bytes.end) return;
+    accesses[plan.values[value].buffer].push_back(
+        {static_cast<uint32_t>(step), value, write, bytes, true});
+  };
+  const auto add_collective = [&](size_t step, const Collective& c) {
+    const ByteRange given = GivenBytes(plan, c, coordinate);
+    const ByteRange taken = TakenBytes(plan, c, coordinate);
+    add_part(step, c.src, false, given);
+    const bool keeps_own = c.kind == CollectiveKind::kAllGather ||
+                           c.kind == CollectiveKind::kBroadcast;
+    if (!keeps_own || !InPlace(plan, c, coordinate))
+      return add_part(step, c.dst, true, taken);
+    // An empty part of the rank's own leaves all of dst to the others.
+    if (given.begin == given.end) return add_part(step, c.dst, true, taken);
+    add_part(step, c.dst, true, {taken.begin, given.begin});
+    add_part(step, c.dst, true, {given.end, taken.end});
+  };
   for (size_t i = 0; i < section.steps.size(); ++i) {
     const Step& step = section.steps[i];
+    if (step.kind == StepKind::kCollective) {
+      if (const absl::StatusOr<Collective> c = ReadCollective(plan, step);
+          c.ok()) {
+        add_collective(i, *c);
+        continue;
+      }
+    }
     for (const Arg& arg : step.args) {
       // The one argument that is written and not read: the accumulator's first
       // value. It is a result as well.
@@ -50,6 +79,23 @@ std::map<uint32_t, std::vector<Access>> CollectAccesses(
   for (const Binding& result : section.results)
     add(section.steps.size(), result.value, false);
   return accesses;
+}
+
+std::vector<bool> BuffersThatDifferByRank(const Plan& plan) {
+  std::vector<bool> differs(plan.buffers.size(), false);
+  for (const Value& value : plan.values) {
+    if (value.rank_stride != 0) differs[value.buffer] = true;
+  }
+  for (const Section& section : plan.sections) {
+    for (const Step& step : section.steps) {
+      if (step.kind != StepKind::kCollective) continue;
+      const absl::StatusOr<Collective> c = ReadCollective(plan, step);
+      if (!c.ok()) continue;
+      differs[plan.values[c->src].buffer] = true;
+      differs[plan.values[c->dst].buffer] = true;
+    }
+  }
+  return differs;
 }
 
 absl::StatusOr<HappensBefore> HappensBefore::Create(const Plan& plan,
@@ -132,8 +178,14 @@ bool ByteSet::Meets(ByteRange range) const {
   return it != ranges_.begin() && std::prev(it)->second > range.begin;
 }
 
-std::vector<ByteRange> PiecesOf(const Value& value) {
-  const ByteRange span = BytesOf(value);
+std::vector<ByteRange> PiecesOf(const Plan& plan, const Access& access,
+                                int64_t coordinate) {
+  if (access.exact) return {access.bytes};
+  return PiecesOf(plan.values[access.value], coordinate);
+}
+
+std::vector<ByteRange> PiecesOf(const Value& value, int64_t coordinate) {
+  const ByteRange span = BytesOf(value, coordinate);
   if (span.begin == span.end) return {};
   if (IsDense(value)) return {span};
   std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size

@@ -20,12 +20,20 @@ struct Access {
   uint32_t value = 0;
   bool write = false;
   ByteRange bytes;
+  // True if it is exactly `bytes`, not the value's elements, that are touched:
+  // a rank's part of what a collective names.
+  bool exact = false;
 };
 
-// The uses of every buffer of a section, in the section's global order; within
-// a step reads come before writes.
+// The uses of every buffer of a section on the rank with this coordinate, in
+// the section's global order; within a step reads come before writes.
 std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan,
-                                                        const Section& section);
+                                                        const Section& section,
+                                                        int64_t coordinate = 0);
+
+// True if some value of the buffer lies elsewhere on another rank, or if a
+// collective touches it: its accesses differ between ranks.
+std::vector<bool> BuffersThatDifferByRank(const Plan& plan);
 
 // Vector clocks over the streams of a section.
 class HappensBefore {
@@ -61,7 +69,9 @@ class ByteSet {
 
 // The value's bytes as gap-free pieces. A value of very many pieces is given as
 // its span: right for a layout that leaves gaps only in padding.
-std::vector<ByteRange> PiecesOf(const Value& value);
+std::vector<ByteRange> PiecesOf(const Value& value, int64_t coordinate = 0);
+std::vector<ByteRange> PiecesOf(const Plan& plan, const Access& access,
+                                int64_t coordinate = 0);
 
 }  // namespace heddle::plan
 

@@ -52,15 +52,36 @@ int64_t ElementCount(const Value& value) {
   return count;
 }
 
-ByteRange BytesOf(const Value& value) {
-  if (ElementCount(value) == 0) return {};
-  const uint64_t element = static_cast<uint64_t>(ElementSize(value.dtype));
-  uint64_t last = static_cast<uint64_t>(value.offset);
-  for (size_t d = 0; d < value.sizes.size(); ++d) {
-    last += static_cast<uint64_t>(value.sizes[d] - 1) *
-            static_cast<uint64_t>(value.strides[d]);
+int64_t StorageElements(const std::vector<int64_t>& sizes,
+                        const std::vector<int64_t>& strides) {
+  int64_t last = 0;
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] == 0) return 0;
+    last += (sizes[d] - 1) * strides[d];
   }
-  return {static_cast<uint64_t>(value.offset) * element, (last + 1) * element};
+  return last + 1;
+}
+
+ByteRange BytesOf(const Value& value, int64_t coordinate) {
+  const int64_t count = StorageElements(value.sizes, value.strides);
+  if (count == 0) return {};
+  const uint64_t element = static_cast<uint64_t>(ElementSize(value.dtype));
+  const uint64_t first =
+      static_cast<uint64_t>(value.offset + coordinate * value.rank_stride);
+  return {first * element, (first + static_cast<uint64_t>(count)) * element};
+}
+
+uint32_t AxisSize(const Plan& plan, const std::string& axis) {
+  for (const Axis& candidate : plan.mesh) {
+    if (candidate.name == axis) return candidate.size;
+  }
+  return 1;
+}
+
+uint32_t WorldSize(const Plan& plan) {
+  uint32_t world = 1;
+  for (const Axis& axis : plan.mesh) world *= axis.size;
+  return world;
 }
 
 bool IsDense(const Value& value) {

@@ -92,6 +92,7 @@ struct Value {
   std::vector<int64_t> sizes;
   std::vector<int64_t> strides;
   int64_t offset = 0;
+  int64_t rank_stride = 0;
 };
 
 struct Arg {
@@ -141,6 +142,10 @@ struct StateEntry {
   bool trainable = false;
   bool persistent = true;
   std::string role;
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> strides;
+  int64_t slot_offset = 0;
+  std::vector<int64_t> bounds;
 };
 
 struct Location {
@@ -152,6 +157,11 @@ struct ConstantData {
   std::string name;
   uint32_t value = 0;
   std::vector<uint8_t> data;
+};
+
+struct Axis {
+  std::string name;
+  uint32_t size = 1;
 };
 
 struct Plan {
@@ -172,6 +182,7 @@ struct Plan {
   std::vector<ConstantData> constants;
   std::vector<Section> sections;
   std::vector<Location> locations;
+  std::vector<Axis> mesh;
 };
 
 // Bytes of one element.
@@ -185,12 +196,23 @@ const char* StepKindName(StepKind kind);
 int64_t ElementCount(const Value& value);
 
 // The half-open range of bytes, counted from the buffer's start, that the
-// value's elements span. Empty for a value without elements.
+// value's elements span on the rank with this coordinate. Empty for a value
+// without elements.
 struct ByteRange {
   uint64_t begin = 0;
   uint64_t end = 0;
 };
-ByteRange BytesOf(const Value& value);
+ByteRange BytesOf(const Value& value, int64_t coordinate = 0);
+
+// Number of ranks along an axis; 1 if the mesh has no such axis.
+uint32_t AxisSize(const Plan& plan, const std::string& axis);
+// Number of ranks of the whole mesh.
+uint32_t WorldSize(const Plan& plan);
+
+// Elements of the storage that a tensor of these sizes and strides looks into:
+// 0 without elements.
+int64_t StorageElements(const std::vector<int64_t>& sizes,
+                        const std::vector<int64_t>& strides);
 
 // True if the elements of the value fill BytesOf(value) without a gap (in any
 // dimension order).

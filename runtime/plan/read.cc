@@ -26,6 +26,8 @@ constexpr size_t kMaxRank = 64;
 // The vector-clock checker is linear in streams; a plan with more streams than
 // this is not one that the compiler wrote.
 constexpr size_t kMaxStreams = 64;
+// More ranks than any machine; keeps the product of the axes an uint32.
+constexpr uint64_t kMaxRanks = 1 << 20;
 // No byte count in a plan may exceed this, so that sums of two cannot overflow.
 constexpr uint64_t kMaxBytes = uint64_t{1} << 52;
 
@@ -88,6 +90,43 @@ absl::Status ReadBuffer(const fb::Buffer& from, size_t index, const Plan& plan,
   return absl::OkStatus();
 }
 
+// Checks sizes and strides: not negative, and neither the number of elements
+// nor the last one (counted from `first`) overflows. Sets `storage` to one past
+// the last element, or to `first` where there are none.
+absl::Status CheckShape(const std::vector<int64_t>& sizes,
+                        const std::vector<int64_t>& strides, int64_t first,
+                        const std::string& what, int64_t* storage) {
+  if (sizes.size() > kMaxRank)
+    return Invalid(what, " has ", sizes.size(), " dimensions");
+  if (sizes.size() != strides.size())
+    return Invalid(what, " has ", sizes.size(), " sizes and ", strides.size(),
+                   " strides");
+  if (first < 0) return Invalid(what, " has negative offset ", first);
+  int64_t count = 1;
+  int64_t last = first;
+  bool empty = false;
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    const int64_t size = sizes[d];
+    const int64_t stride = strides[d];
+    if (size < 0 || stride < 0)
+      return Invalid(what, " has size ", size, " and stride ", stride,
+                     " in dimension ", d);
+    if (size == 0) empty = true;
+    int64_t reach;
+    // A broadcast value (stride 0) may have more elements than bytes, hence
+    // both checks.
+    if (size > 0 && __builtin_mul_overflow(count, size, &count))
+      return Invalid(what, " has more elements than an int64 counts");
+    if (size > 0 && (__builtin_mul_overflow(size - 1, stride, &reach) ||
+                     __builtin_add_overflow(last, reach, &last)))
+      return Invalid(what, " reaches further than an int64 counts");
+  }
+  *storage = first;
+  if (!empty && __builtin_add_overflow(last, 1, storage))
+    return Invalid(what, " reaches further than an int64 counts");
+  return absl::OkStatus();
+}
+
 absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
                        Value* to) {
   to->buffer = from.buffer();
@@ -100,40 +139,27 @@ absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
   to->sizes = List(from.sizes());
   to->strides = List(from.strides());
   to->offset = from.offset();
-  if (to->sizes.size() > kMaxRank)
-    return Invalid("value ", index, " has ", to->sizes.size(), " dimensions");
-  if (to->sizes.size() != to->strides.size())
-    return Invalid("value ", index, " has ", to->sizes.size(), " sizes and ",
-                   to->strides.size(), " strides");
-  if (to->offset < 0)
-    return Invalid("value ", index, " has negative offset ", to->offset);
-  int64_t count = 1;
-  int64_t last = to->offset;
-  bool empty = false;
-  for (size_t d = 0; d < to->sizes.size(); ++d) {
-    const int64_t size = to->sizes[d];
-    const int64_t stride = to->strides[d];
-    if (size < 0 || stride < 0)
-      return Invalid("value ", index, " has size ", size, " and stride ",
-                     stride, " in dimension ", d);
-    if (size == 0) empty = true;
-    int64_t reach;
-    // A broadcast value (stride 0) may have more elements than bytes, hence
-    // both checks.
-    if (size > 0 && __builtin_mul_overflow(count, size, &count))
-      return Invalid("value ", index,
-                     " has more elements than an int64 counts");
-    if (size > 0 && (__builtin_mul_overflow(size - 1, stride, &reach) ||
-                     __builtin_add_overflow(last, reach, &last)))
-      return Invalid("value ", index, " reaches further than an int64 counts");
-  }
+  to->rank_stride = from.rank_stride();
+  const std::string what = absl::StrCat("value ", index);
+  int64_t needed = 0;
+  if (absl::Status status =
+          CheckShape(to->sizes, to->strides, to->offset, what, &needed);
+      !status.ok())
+    return status;
+  // The last rank's elements lie furthest.
+  const int64_t ranks = AxisSize(plan, "dp");
+  int64_t shift = 0;
+  if (to->rank_stride < 0 ||
+      __builtin_mul_overflow(ranks - 1, to->rank_stride, &shift) ||
+      __builtin_add_overflow(needed, shift, &needed))
+    return Invalid(what, " has rank stride ", to->rank_stride, " for ", ranks,
+                   " ranks");
   const uint64_t bytes = plan.buffers[to->buffer].bytes;
   const uint64_t element = static_cast<uint64_t>(ElementSize(to->dtype));
-  const uint64_t needed = empty ? static_cast<uint64_t>(to->offset)
-                                : static_cast<uint64_t>(last) + 1;
-  if (needed > bytes / element)
+  if (static_cast<uint64_t>(needed) > bytes / element)
     return Invalid("value ", index, " needs ", needed, " elements of ", element,
-                   " bytes in buffer ", to->buffer, " of ", bytes, " bytes");
+                   " bytes in buffer ", to->buffer, " of ", bytes, " bytes",
+                   shift > 0 ? " on the last rank" : "");
   return absl::OkStatus();
 }
 
@@ -340,7 +366,73 @@ absl::Status ReadTables(const fb::Plan& from, Plan* plan) {
           Arena::kInput)
         return Invalid("input '", plan->inputs[i].name,
                        "' does not lie in the input arena");
+      if (plan->values[plan->inputs[i].value].rank_stride != 0)
+        return Invalid("input '", plan->inputs[i].name,
+                       "' differs in place between ranks");
     }
+  }
+  return absl::OkStatus();
+}
+
+// A tensor that is sharded over the ranks: its slot lies in the bucket, and
+// every rank's part of the bucket in the value.
+absl::Status ReadShard(const fb::StateEntry& from, const Plan& plan,
+                       StateEntry* to) {
+  to->sizes = List(from.sizes());
+  to->strides = List(from.strides());
+  to->slot_offset = from.slot_offset();
+  to->bounds = List(from.bounds());
+  const std::string what =
+      absl::StrCat("state ", to->kind, " '", to->names[0], "'");
+  if (to->bounds.empty()) {
+    if (!to->sizes.empty() || !to->strides.empty() || to->slot_offset != 0)
+      return Invalid(what, " has a place in a bucket and no bounds");
+    return absl::OkStatus();
+  }
+  const size_t ranks = AxisSize(plan, "dp");
+  if (to->bounds.size() != ranks + 1)
+    return Invalid(what, " has ", to->bounds.size(), " bounds for ", ranks,
+                   " ranks");
+  const Value& value = plan.values[to->value];
+  if (value.sizes.size() != 1 || (value.sizes[0] > 1 && value.strides[0] != 1))
+    return Invalid(what, " is sharded and value ", to->value, " is not flat");
+  if (to->bounds[0] != 0)
+    return Invalid(what, " has bounds that start at ", to->bounds[0]);
+  for (size_t r = 0; r < ranks; ++r) {
+    if (to->bounds[r + 1] < to->bounds[r])
+      return Invalid(what, " has bounds ", to->bounds[r], " and then ",
+                     to->bounds[r + 1]);
+    if (to->bounds[r + 1] - to->bounds[r] > value.sizes[0])
+      return Invalid(what, " gives rank ", r, " ",
+                     to->bounds[r + 1] - to->bounds[r],
+                     " elements in a value of ", value.sizes[0]);
+  }
+  int64_t end = 0;
+  if (absl::Status status =
+          CheckShape(to->sizes, to->strides, to->slot_offset, what, &end);
+      !status.ok())
+    return status;
+  if (end > to->bounds.back())
+    return Invalid(what, " ends at element ", end, " of a bucket of ",
+                   to->bounds.back());
+  return absl::OkStatus();
+}
+
+absl::Status ReadMesh(const fb::Plan& from, Plan* plan) {
+  if (from.mesh() == nullptr) return absl::OkStatus();
+  uint64_t ranks = 1;
+  for (const fb::Axis* axis : *from.mesh()) {
+    Axis to{Text(axis->name()), axis->size()};
+    if (to.name.empty() || to.size == 0)
+      return Invalid("mesh axis '", to.name, "' of size ", to.size);
+    for (const Axis& other : plan->mesh) {
+      if (other.name == to.name)
+        return Invalid("mesh axis '", to.name, "' occurs twice");
+    }
+    ranks *= to.size;
+    if (ranks > kMaxRanks)
+      return Invalid("a mesh of more than ", kMaxRanks, " ranks");
+    plan->mesh.push_back(std::move(to));
   }
   return absl::OkStatus();
 }
@@ -367,6 +459,8 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
       to.trainable = entry->trainable();
       to.persistent = entry->persistent();
       to.role = Text(entry->role());
+      if (absl::Status status = ReadShard(*entry, *plan, &to); !status.ok())
+        return status;
       plan->state.push_back(std::move(to));
     }
   }
@@ -384,6 +478,8 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
     if (arena != Arena::kConstant && arena != Arena::kState)
       return Invalid("constant '", to.name,
                      "' lies neither in the constant nor in the state arena");
+    if (value.rank_stride != 0)
+      return Invalid("constant '", to.name, "' differs in place between ranks");
     to.data = List(constant->data());
     const ByteRange range = BytesOf(value);
     if (to.data.size() != range.end - range.begin)
@@ -450,6 +546,7 @@ absl::StatusOr<Plan> ParsePlan(const uint8_t* data, size_t size) {
   if (plan.streams.size() > kMaxStreams)
     return Invalid(plan.streams.size(), " streams, at most ", kMaxStreams,
                    " are supported");
+  if (absl::Status status = ReadMesh(from, &plan); !status.ok()) return status;
   if (absl::Status status = ReadTables(from, &plan); !status.ok())
     return status;
   if (absl::Status status = ReadState(from, &plan); !status.ok()) return status;

@@ -10,12 +10,18 @@
 namespace heddle::plan {
 namespace {
 
-// "b7[0:4096]": the buffer and the byte range that the value spans.
+// "b7[0:4096]": the buffer and the byte range that the value spans;
+// "b7[0:4096]+rank*4096" where it lies elsewhere on every rank.
 std::string ValueText(const Plan& plan, int64_t index) {
   if (index < 0) return "none";
   const Value& value = plan.values[static_cast<size_t>(index)];
   const ByteRange range = BytesOf(value);
-  return absl::StrCat("b", value.buffer, "[", range.begin, ":", range.end, "]");
+  std::string text =
+      absl::StrCat("b", value.buffer, "[", range.begin, ":", range.end, "]");
+  if (value.rank_stride != 0)
+    absl::StrAppend(&text, "+rank*",
+                    value.rank_stride * ElementSize(value.dtype));
+  return text;
 }
 
 std::string FloatText(double f) {
@@ -119,13 +125,27 @@ std::string PlanText(const Plan& plan) {
       absl::StrCat("plan version=", plan.version, " target=", plan.target,
                    " precision=", plan.precision, " mode=", plan.mode,
                    " torch=", plan.torch_version, " state=", plan.state_bytes,
-                   "B constants=", plan.constant_bytes, "B\n");
+                   "B constants=", plan.constant_bytes, "B");
+  if (!plan.mesh.empty()) {
+    absl::StrAppend(
+        &text, " mesh=",
+        absl::StrJoin(plan.mesh, ",", [](std::string* out, const Axis& axis) {
+          absl::StrAppend(out, axis.name, ":", axis.size);
+        }));
+  }
+  absl::StrAppend(&text, "\n");
   for (const StateEntry& entry : plan.state) {
     const Value& value = plan.values[entry.value];
-    absl::StrAppend(
-        &text, "state ", entry.kind, " ", absl::StrJoin(entry.names, "|"), " ",
-        DTypeName(value.dtype), "[", absl::StrJoin(value.sizes, "x"), "] ",
-        ValueText(plan, entry.value), "\n");
+    const bool sharded = !entry.bounds.empty();
+    absl::StrAppend(&text, "state ", entry.kind, " ",
+                    absl::StrJoin(entry.names, "|"), " ",
+                    DTypeName(value.dtype), "[",
+                    absl::StrJoin(sharded ? entry.sizes : value.sizes, "x"),
+                    "] ", ValueText(plan, entry.value));
+    if (sharded)
+      absl::StrAppend(&text, " slot=", entry.slot_offset, " bounds=[",
+                      absl::StrJoin(entry.bounds, ","), "]");
+    absl::StrAppend(&text, "\n");
   }
   for (const Binding& input : plan.inputs) {
     const Value& value = plan.values[input.value];

@@ -5,12 +5,14 @@
 #include "runtime/plan/verify.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/plan/access.h"
+#include "runtime/plan/collective.h"
 
 namespace heddle::plan {
 namespace {
@@ -22,6 +24,7 @@ struct Context {
   const Section& section;
   const HappensBefore& before;
   const AccessMap& accesses;
+  int64_t coordinate = 0;
 };
 
 template <typename... Args>
@@ -43,6 +46,28 @@ bool Overlap(ByteRange a, ByteRange b) {
 // Bytes counted from the arena's start.
 ByteRange InArena(const Buffer& buffer) {
   return {buffer.offset, buffer.offset + buffer.bytes};
+}
+
+// plan_collective
+absl::Status CheckCollectives(const Context& c) {
+  for (uint32_t i = 0; i < c.section.steps.size(); ++i) {
+    const Step& step = c.section.steps[i];
+    if (step.kind != StepKind::kCollective) continue;
+    const absl::StatusOr<Collective> collective = ReadCollective(c.plan, step);
+    if (!collective.ok())
+      return Violation(collective.status().message(), " in ", StepName(c, i));
+    if (c.plan.values[collective->src].buffer !=
+            c.plan.values[collective->dst].buffer ||
+        InPlace(c.plan, *collective, c.coordinate))
+      continue;
+    if (Overlap(GivenBytes(c.plan, *collective, c.coordinate),
+                TakenBytes(c.plan, *collective, c.coordinate)))
+      return Violation("plan_collective: ", StepName(c, i),
+                       " has src and result that share bytes, and neither is "
+                       "the other's slice of rank ",
+                       c.coordinate);
+  }
+  return absl::OkStatus();
 }
 
 // plan_order
@@ -133,6 +158,45 @@ absl::Status CheckScratchOverlap(const Context& c) {
   return absl::OkStatus();
 }
 
+// True if two entries are slots of one sharded bucket.
+bool OneBucket(const StateEntry& a, const StateEntry& b) {
+  return !a.bounds.empty() && a.value == b.value && a.bounds == b.bounds &&
+         a.kind == b.kind;
+}
+
+// plan_overlap, between entries: two may share a buffer or be slots of one
+// sharded bucket, but they do not share bytes, on any rank.
+absl::Status CheckStateOverlap(const Plan& plan) {
+  // One span of all ranks' bytes; a bucket's slots are compared by themselves.
+  const int64_t last = AxisSize(plan, "dp") - int64_t{1};
+  std::map<uint32_t, std::vector<const StateEntry*>> entries;
+  for (const StateEntry& entry : plan.state) {
+    auto& others = entries[plan.values[entry.value].buffer];
+    const auto shared = [&](const StateEntry& other) {
+      const auto slot = [](const StateEntry& e) {
+        return ByteRange{
+            static_cast<uint64_t>(e.slot_offset),
+            static_cast<uint64_t>(e.slot_offset +
+                                  StorageElements(e.sizes, e.strides))};
+      };
+      if (OneBucket(entry, other)) return Overlap(slot(entry), slot(other));
+      const auto span = [&](const StateEntry& e) {
+        const Value& value = plan.values[e.value];
+        return ByteRange{BytesOf(value).begin, BytesOf(value, last).end};
+      };
+      return Overlap(span(entry), span(other));
+    };
+    for (const StateEntry* other : others) {
+      if (shared(*other))
+        return Violation("plan_overlap: state ", entry.kind, " ",
+                         entry.names[0], " shares bytes with ", other->kind,
+                         " ", other->names[0]);
+    }
+    others.push_back(&entry);
+  }
+  return absl::OkStatus();
+}
+
 // plan_overlap, the arenas whose buffers live for ever
 absl::Status CheckFixedOverlap(const Plan& plan) {
   for (Arena arena : {Arena::kState, Arena::kConstant}) {
@@ -160,19 +224,7 @@ absl::Status CheckFixedOverlap(const Plan& plan) {
       return Violation("plan_overlap: input ", input.name, " shares buffer ",
                        plan.values[input.value].buffer, " with another input");
   }
-  // Two state entries may share a buffer (a flat bucket) but not bytes.
-  std::map<uint32_t, std::vector<std::pair<ByteRange, std::string>>> entries;
-  for (const StateEntry& entry : plan.state) {
-    auto& others = entries[plan.values[entry.value].buffer];
-    const ByteRange bytes = BytesOf(plan.values[entry.value]);
-    for (const auto& [range, name] : others) {
-      if (Overlap(range, bytes))
-        return Violation("plan_overlap: state ", entry.kind, " ",
-                         entry.names[0], " shares bytes with ", name);
-    }
-    others.emplace_back(bytes, absl::StrCat(entry.kind, " ", entry.names[0]));
-  }
-  return absl::OkStatus();
+  return CheckStateOverlap(plan);
 }
 
 // The kind of state that each byte of a buffer belongs to.
@@ -218,13 +270,13 @@ absl::Status CheckInitialised(const Context& c) {
       auto first_open = std::remove_if(
           pending.begin(), pending.end(), [&](const Access* write) {
             if (!c.before(write->step, use.step)) return false;
-            for (ByteRange piece : PiecesOf(c.plan.values[write->value]))
+            for (ByteRange piece : PiecesOf(c.plan, *write, c.coordinate))
               written.Add(piece);
             return true;
           });
       pending.erase(first_open, pending.end());
       if (InitialisedAtStart(c, buffer, use.bytes)) continue;
-      for (ByteRange piece : PiecesOf(c.plan.values[use.value])) {
+      for (ByteRange piece : PiecesOf(c.plan, use, c.coordinate)) {
         if (written.Covers(piece)) continue;
         return Violation("plan_initialised: ", StepName(c, use.step),
                          " reads value ", use.value, " in buffer ", buffer,
@@ -283,7 +335,7 @@ absl::Status CheckStateWrites(const Context& c) {
         return Violation("plan_section: ", StepName(c, use.step),
                          " writes state buffer ", buffer,
                          ", which no state entry names");
-      const std::vector<ByteRange> pieces = PiecesOf(c.plan.values[use.value]);
+      const std::vector<ByteRange> pieces = PiecesOf(c.plan, use, c.coordinate);
       for (ByteRange piece : pieces) {
         if (written.Meets(piece))
           return Violation("plan_once: ", StepName(c, use.step),
@@ -296,34 +348,53 @@ absl::Status CheckStateWrites(const Context& c) {
   return absl::OkStatus();
 }
 
+// The bytes of `range` that belong to accumulators. What lies between the slots
+// of a bucket is zero from the start, and reading it does no harm.
+std::vector<ByteRange> AccumulatorBytes(const Plan& plan, uint32_t buffer,
+                                        ByteRange range, int64_t rank) {
+  std::vector<ByteRange> parts;
+  for (const StateEntry& entry : plan.state) {
+    const Value& value = plan.values[entry.value];
+    if (value.buffer != buffer || entry.kind != "accumulator" ||
+        !Overlap(BytesOf(value, rank), range))
+      continue;
+    for (ByteRange piece : PiecesOf(value, rank)) {
+      if (Overlap(piece, range))
+        parts.push_back({std::max(piece.begin, range.begin),
+                         std::min(piece.end, range.end)});
+    }
+  }
+  return parts;
+}
+
 // plan_initialised across sections: what later sections read of the
 // accumulators, the first micro-batch has written.
-absl::Status CheckAccumulators(const Plan& plan) {
+absl::Status CheckAccumulators(const Plan& plan, int64_t rank) {
   const Section* first = FindSection(plan, "micro_first");
   if (first == nullptr) return absl::OkStatus();
-  const auto written = CollectAccesses(plan, *first);
+  const auto written = CollectAccesses(plan, *first, rank);
   for (const char* name : {"micro_next", "boundary"}) {
     const Section* later = FindSection(plan, name);
     if (later == nullptr) continue;
-    for (const auto& [buffer, uses] : CollectAccesses(plan, *later)) {
+    for (const auto& [buffer, uses] : CollectAccesses(plan, *later, rank)) {
       if (plan.buffers[buffer].arena != Arena::kState) continue;
       ByteSet set;
       if (const auto it = written.find(buffer); it != written.end()) {
         for (const Access& use : it->second) {
           if (!use.write) continue;
-          for (ByteRange piece : PiecesOf(plan.values[use.value]))
-            set.Add(piece);
+          for (ByteRange piece : PiecesOf(plan, use, rank)) set.Add(piece);
         }
       }
       for (const Access& use : uses) {
-        if (use.write || StateKind(plan, buffer, use.bytes) != "accumulator")
-          continue;
-        for (ByteRange piece : PiecesOf(plan.values[use.value])) {
-          if (!set.Covers(piece))
+        if (use.write) continue;
+        for (ByteRange piece : PiecesOf(plan, use, rank)) {
+          for (ByteRange part : AccumulatorBytes(plan, buffer, piece, rank)) {
+            if (set.Covers(part)) continue;
             return Violation("plan_initialised: section ", name, " step ",
                              use.step, " reads an accumulator in buffer ",
                              buffer,
                              " that section micro_first does not write");
+          }
         }
       }
     }
@@ -336,17 +407,28 @@ absl::Status CheckAccumulators(const Plan& plan) {
 absl::Status Verify(const Plan& plan) {
   if (absl::Status status = CheckFixedOverlap(plan); !status.ok())
     return status;
+  const std::vector<bool> differs = BuffersThatDifferByRank(plan);
+  const int64_t ranks = AxisSize(plan, "dp");
   for (const Section& section : plan.sections) {
     absl::StatusOr<HappensBefore> before = HappensBefore::Create(plan, section);
     if (!before.ok()) return before.status();
-    const AccessMap accesses = CollectAccesses(plan, section);
-    const Context context{plan, section, *before, accesses};
-    for (auto* rule : {&CheckStateWrites, &CheckOrder, &CheckScratchOverlap,
-                       &CheckInitialised}) {
-      if (absl::Status status = rule(context); !status.ok()) return status;
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      AccessMap accesses = CollectAccesses(plan, section, rank);
+      // What is the same on every rank has been looked at on the first.
+      for (auto it = accesses.begin(); rank > 0 && it != accesses.end();)
+        it = differs[it->first] ? std::next(it) : accesses.erase(it);
+      const Context context{plan, section, *before, accesses, rank};
+      for (auto* rule : {&CheckCollectives, &CheckStateWrites, &CheckOrder,
+                         &CheckScratchOverlap, &CheckInitialised}) {
+        if (absl::Status status = rule(context); !status.ok()) return status;
+      }
     }
   }
-  return CheckAccumulators(plan);
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    if (absl::Status status = CheckAccumulators(plan, rank); !status.ok())
+      return status;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace heddle::plan

@@ -1,14 +1,19 @@
-// The static checker: proves that a plan's steps cannot disturb each other,
-// from the steps alone. Rules, each the prefix of its error:
-//   plan_event       an event is signalled once, and before (in the global
-//   order) anything waits for it plan_order       two uses of the same bytes,
-//   one of them a write, are ordered by streams and events plan_overlap buffers
-//   that share scratch bytes have lifetimes that do not meet; state, constants
-//   and inputs never share plan_initialised a step and a result read only bytes
-//   that were written before, in an order that streams and events guarantee
-//   plan_section     a section writes only the arenas and the kinds of state
-//   that are its business plan_once        a section writes a byte of the state
-//   once
+// The static checker: proves that a plan's steps cannot disturb each other, on
+// any rank, from the steps alone. Rules, each the prefix of its error:
+//   plan_event        an event is signalled once, and before (in the global
+//                     order) anything waits for it
+//   plan_order        two uses of the same bytes, one of them a write, are
+//                     ordered by streams and events
+//   plan_overlap      buffers that share scratch bytes have lifetimes that do
+//                     not meet; state, constants and inputs never share
+//   plan_initialised  a step and a result read only bytes that were written
+//                     before, in an order that streams and events guarantee
+//   plan_section      a section writes only the arenas and the kinds of state
+//                     that are its business
+//   plan_once         a section writes a byte of the state once
+//   plan_collective   a collective is one that the format has, along an axis of
+//                     the mesh; its parts fit; src and result are apart, or one
+//                     is the other or its slice of the rank
 // What it cannot see: whether a step computes the right thing.
 
 #ifndef HEDDLE_RUNTIME_PLAN_VERIFY_H_

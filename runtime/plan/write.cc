@@ -72,7 +72,7 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
     const auto strides = builder.CreateVector(v.strides);
     values.push_back(fb::CreateValue(builder, v.buffer,
                                      static_cast<fb::DType>(v.dtype), sizes,
-                                     strides, v.offset));
+                                     strides, v.offset, v.rank_stride));
   }
   std::vector<Offset<fb::Binding>> inputs;
   for (const Binding& binding : plan.inputs)
@@ -82,9 +82,12 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
     const auto kind = builder.CreateString(entry.kind);
     const auto names = builder.CreateVectorOfStrings(entry.names);
     const auto role = builder.CreateString(entry.role);
-    state.push_back(fb::CreateStateEntry(builder, kind, names, entry.value,
-                                         entry.trainable, entry.persistent,
-                                         role));
+    const auto sizes = builder.CreateVector(entry.sizes);
+    const auto strides = builder.CreateVector(entry.strides);
+    const auto bounds = builder.CreateVector(entry.bounds);
+    state.push_back(fb::CreateStateEntry(
+        builder, kind, names, entry.value, entry.trainable, entry.persistent,
+        role, sizes, strides, entry.slot_offset, bounds));
   }
   std::vector<Offset<fb::ConstantData>> constants;
   for (const ConstantData& constant : plan.constants) {
@@ -102,6 +105,11 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
     const auto source = builder.CreateString(location.source);
     locations.push_back(fb::CreateLocation(builder, path, source));
   }
+  std::vector<Offset<fb::Axis>> mesh;
+  for (const Axis& axis : plan.mesh) {
+    const auto name = builder.CreateString(axis.name);
+    mesh.push_back(fb::CreateAxis(builder, name, axis.size));
+  }
   const auto torch_version = builder.CreateString(plan.torch_version);
   const auto target = builder.CreateString(plan.target);
   const auto precision = builder.CreateString(plan.precision);
@@ -115,12 +123,14 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
   const auto fb_constants = builder.CreateVector(constants);
   const auto fb_sections = builder.CreateVector(sections);
   const auto fb_locations = builder.CreateVector(locations);
-  builder.Finish(fb::CreatePlan(builder, plan.version, torch_version, target,
-                                precision, mode, config, plan.layout_hash,
-                                plan.state_bytes, plan.constant_bytes, streams,
-                                fb_buffers, fb_values, fb_inputs, fb_state,
-                                fb_constants, fb_sections, fb_locations),
-                 fb::PlanIdentifier());
+  const auto fb_mesh = builder.CreateVector(mesh);
+  builder.Finish(
+      fb::CreatePlan(builder, plan.version, torch_version, target, precision,
+                     mode, config, plan.layout_hash, plan.state_bytes,
+                     plan.constant_bytes, streams, fb_buffers, fb_values,
+                     fb_inputs, fb_state, fb_constants, fb_sections,
+                     fb_locations, fb_mesh),
+      fb::PlanIdentifier());
   return {builder.GetBufferPointer(),
           builder.GetBufferPointer() + builder.GetSize()};
 }

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <random>
 
@@ -15,6 +16,7 @@ namespace {
 
 using heddle::testing::LinearPlan;
 using heddle::testing::TrainPlan;
+using heddle::testing::ZeroPlan;
 
 absl::Status Parse(const Plan& plan) {
   const std::vector<uint8_t> bytes = Serialize(plan);
@@ -26,6 +28,32 @@ TEST(PlanTest, RoundTrips) {
   const absl::StatusOr<Plan> plan = ParsePlan(bytes.data(), bytes.size());
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(Serialize(*plan), bytes);
+}
+
+TEST(PlanTest, RanksRoundTrip) {
+  const std::vector<uint8_t> bytes = Serialize(ZeroPlan({5, 3}, 4, 1, true, 1));
+  const absl::StatusOr<Plan> plan = ParsePlan(bytes.data(), bytes.size());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(Serialize(*plan), bytes);
+  EXPECT_EQ(WorldSize(*plan), 4u);
+  EXPECT_EQ(AxisSize(*plan, "ep"), 1u);
+  const auto moments =
+      std::find_if(plan->state.begin(), plan->state.end(),
+                   [](const StateEntry& e) { return e.kind == "exp_avg"; });
+  ASSERT_NE(moments, plan->state.end());
+  EXPECT_EQ((moments + 1)->slot_offset, 8);
+  EXPECT_EQ((moments + 1)->sizes, std::vector<int64_t>{3});
+  EXPECT_EQ(moments->bounds, (std::vector<int64_t>{0, 3, 6, 9, 12}));
+}
+
+TEST(PlanTest, PrintsWhatDiffersBetweenRanks) {
+  const Plan plan = ZeroPlan({5, 3}, 4, 1, true, 1);
+  const std::string text = PlanText(plan);
+  for (const char* part :
+       {" mesh=dp:4\n", "collective all_gather stream=compute src=b",
+        "[0:24]+rank*24 axis=dp bounds=[0,3,6,9,12] out=b",
+        "state exp_avg w.3 f64[3] b", " slot=8 bounds=[0,3,6,9,12]\n"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
 TEST(PlanTest, PrintsOneLinePerStep) {
@@ -84,11 +112,60 @@ TEST(PlanTest, NamesEachKindOfNonsense) {
   }
 }
 
+TEST(PlanTest, NamesEachKindOfNonsenseAboutRanks) {
+  const auto moment = [](Plan& p) -> StateEntry& {
+    return *std::find_if(p.state.begin(), p.state.end(),
+                         [](const auto& e) { return e.kind == "exp_avg"; });
+  };
+  const auto slice = [](Plan& p) -> Value& {
+    return *std::find_if(p.values.begin(), p.values.end(),
+                         [](const Value& v) { return v.rank_stride != 0; });
+  };
+  const std::pair<const char*, std::function<void(Plan&)>> kCases[] = {
+      {"occurs twice", [](Plan& p) { p.mesh.push_back(p.mesh[0]); }},
+      {"axis 'dp' of size 0", [](Plan& p) { p.mesh[0].size = 0; }},
+      {"axis ''", [](Plan& p) { p.mesh.push_back({"", 2}); }},
+      {"more than 1048576 ranks",
+       [](Plan& p) { p.mesh.push_back({"ep", 1 << 30}); }},
+      {"on the last rank", [&](Plan& p) { slice(p).rank_stride += 99; }},
+      {"rank stride -1", [&](Plan& p) { slice(p).rank_stride = -1; }},
+      {"rank stride", [&](Plan& p) { slice(p).rank_stride = INT64_MAX; }},
+      {"differs in place",
+       [](Plan& p) {
+         p.buffers[p.values[p.inputs[0].value].buffer].bytes = 4096;
+         p.values[p.inputs[0].value].rank_stride = 8;
+       }},
+      {"bounds for 4 ranks", [&](Plan& p) { moment(p).bounds.pop_back(); }},
+      {"bounds for 3 ranks", [](Plan& p) { p.mesh[0].size = 3; }},
+      {"start at 1", [&](Plan& p) { moment(p).bounds[0] = 1; }},
+      {"bounds 6 and then 2", [&](Plan& p) { moment(p).bounds[3] = 2; }},
+      {"in a value of 3", [&](Plan& p) { moment(p).bounds[4] = 13; }},
+      {"bucket of 12", [&](Plan& p) { moment(p).slot_offset = 8; }},
+      {"negative offset -1", [&](Plan& p) { moment(p).slot_offset = -1; }},
+      {"sizes and", [&](Plan& p) { moment(p).strides.clear(); }},
+      {"no bounds", [&](Plan& p) { moment(p).bounds.clear(); }},
+      {"not flat",
+       [&](Plan& p) {
+         p.values[moment(p).value].sizes = {1, 3};
+         p.values[moment(p).value].strides = {3, 1};
+       }},
+  };
+  for (const auto& [text, damage] : kCases) {
+    Plan plan = ZeroPlan({5, 3}, 4, 1, true, 1);
+    damage(plan);
+    const absl::Status status = Parse(plan);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_NE(std::string(status.message()).find(text), std::string::npos)
+        << "wanted '" << text << "' in: " << status;
+  }
+}
+
 TEST(PlanTest, DamagedBytesNeverCrash) {
-  const std::vector<uint8_t> good = Serialize(TrainPlan(1, 4));
+  const std::vector<uint8_t> plans[] = {
+      Serialize(TrainPlan(1, 4)), Serialize(ZeroPlan({5, 3}, 2, 1, true, 1))};
   std::mt19937 random(1);
-  for (int i = 0; i < 20000; ++i) {
-    std::vector<uint8_t> bytes = good;
+  for (int i = 0; i < 30000; ++i) {
+    std::vector<uint8_t> bytes = plans[i % 3 == 0];
     for (int flips = 1 + static_cast<int>(random() % 4); flips-- > 0;)
       bytes[random() % bytes.size()] = static_cast<uint8_t>(random());
     if (i % 5 == 0) bytes.resize(random() % bytes.size());

@@ -23,6 +23,7 @@ namespace {
 using heddle::testing::PlanBuilder;
 using heddle::testing::RandomPlan;
 using heddle::testing::TrainPlan;
+using heddle::testing::ZeroPlan;
 
 // Reachability between steps by search over stream and event edges.
 std::vector<std::vector<bool>> Reachable(const Section& section) {
@@ -321,6 +322,182 @@ bool DropAccumulate(Plan& plan, Random& random) {
     return true;
   }
   return false;
+}
+
+// A plan of several ranks: sizes, ranks, stage and bounds from the seed.
+Plan RanksPlan(uint32_t seed) {
+  const uint32_t ranks = 1 + seed % 4;
+  return ZeroPlan({1 + seed % 13, 5, 2}, ranks, seed % 2 == 0 ? 1 : 3,
+                  seed % 3 == 0, 1);
+}
+
+Step* FindCollective(Plan& plan, Random& random) {
+  std::vector<Step*> steps;
+  for (Section& section : plan.sections) {
+    for (Step& step : section.steps) {
+      if (step.kind == StepKind::kCollective) steps.push_back(&step);
+    }
+  }
+  return steps[Pick(random, steps.size())];
+}
+
+Arg* FindArg(Step& step, const std::string& name) {
+  for (Arg& arg : step.args) {
+    if (arg.name == name) return &arg;
+  }
+  return nullptr;
+}
+
+bool UnknownCollective(Plan& plan, Random& random) {
+  FindCollective(plan, random)->name = "all_scatter";
+  return true;
+}
+
+bool UnknownAxis(Plan& plan, Random& random) {
+  FindArg(*FindCollective(plan, random), "axis")->s = "ep";
+  return true;
+}
+
+bool UnknownReduction(Plan& plan, Random& random) {
+  Arg* op = FindArg(*FindCollective(plan, random), "op");
+  if (op != nullptr) op->s = "max";
+  return op != nullptr;
+}
+
+// A part that is one element longer than the collective's other side holds.
+bool PartTooLarge(Plan& plan, Random& random) {
+  Step* step = FindCollective(plan, random);
+  Arg* bounds = FindArg(*step, "bounds");
+  if (bounds == nullptr || step->name == "all_reduce") return false;
+  bounds->ints.back() = plan.values[plan.values.size() - 1].offset + 100000;
+  return true;
+}
+
+bool BoundsForAnotherWorld(Plan& plan, Random& random) {
+  Arg* bounds = FindArg(*FindCollective(plan, random), "bounds");
+  if (bounds == nullptr) return false;
+  bounds->ints.push_back(bounds->ints.back());
+  return true;
+}
+
+// A gather whose result is shorter than all parts together.
+bool GatherIntoPart(Plan& plan, Random& random) {
+  Step* step = FindCollective(plan, random);
+  if (step->name == "all_reduce" || plan.mesh[0].size == 1) return false;
+  Arg* src = FindArg(*step, "src");
+  if (step->name == "all_gather")
+    step->results[0] = static_cast<int32_t>(src->i);
+  else
+    src->i = step->results[0];
+  return true;
+}
+
+bool OtherDType(Plan& plan, Random& random) {
+  Step* step = FindCollective(plan, random);
+  Value value = plan.values[static_cast<size_t>(step->results[0])];
+  value.dtype = DType::kF32;
+  step->results[0] = static_cast<int32_t>(plan.values.size());
+  plan.values.push_back(value);
+  return true;
+}
+
+// In place, but on the neighbour's slice (of rank 0 on all ranks): what an
+// unresolved coordinate would do.
+bool SliceOfAnotherRank(Plan& plan, Random& random) {
+  Step* step = FindCollective(plan, random);
+  if (plan.mesh[0].size == 1) return false;
+  Arg* src = FindArg(*step, "src");
+  const bool gather = step->name == "all_gather";
+  const size_t part = gather ? static_cast<size_t>(src->i)
+                             : static_cast<size_t>(step->results[0]);
+  Value value = plan.values[part];
+  if (value.rank_stride == 0) return false;
+  value.rank_stride = 0;
+  const int64_t index = static_cast<int64_t>(plan.values.size());
+  plan.values.push_back(value);
+  if (gather)
+    src->i = index;
+  else
+    step->results[0] = static_cast<int32_t>(index);
+  return true;
+}
+
+// A read of the whole before the collective that fills the other ranks' parts.
+bool DropGather(Plan& plan, Random& random) {
+  Section& section = plan.sections[Pick(random, plan.sections.size())];
+  for (size_t i = 0; i < section.steps.size(); ++i) {
+    if (section.steps[i].name != "all_gather" || section.name == "boundary")
+      continue;
+    section.steps.erase(section.steps.begin() + static_cast<long>(i));
+    return true;
+  }
+  return false;
+}
+
+bool SlotsOverlap(Plan& plan, Random&) {
+  StateEntry* first = nullptr;
+  for (StateEntry& entry : plan.state) {
+    if (entry.bounds.empty()) continue;
+    if (first != nullptr && first->value == entry.value) {
+      entry.slot_offset = first->slot_offset;
+      return true;
+    }
+    first = &entry;
+  }
+  return false;
+}
+
+bool BucketOfTwoKinds(Plan& plan, Random&) {
+  std::vector<StateEntry*> sharded;
+  for (StateEntry& entry : plan.state) {
+    if (!entry.bounds.empty()) sharded.push_back(&entry);
+  }
+  sharded[0]->kind = "momentum";
+  return true;
+}
+
+TEST(VerifyTest, AcceptsPlansOfSeveralRanks) {
+  for (uint32_t seed = 0; seed < 48; ++seed) {
+    const std::vector<uint8_t> bytes = Serialize(RanksPlan(seed));
+    const absl::StatusOr<Plan> plan = ParsePlan(bytes.data(), bytes.size());
+    ASSERT_TRUE(plan.ok()) << seed << " " << plan.status();
+    const absl::Status status = Verify(*plan);
+    EXPECT_TRUE(status.ok()) << seed << " " << status << PlanText(*plan);
+  }
+}
+
+TEST(VerifyTest, FindsEveryFaultOfSeveralRanks) {
+  const std::pair<const char*, Fault> kFaults[] = {
+      {"unknown collective", UnknownCollective},
+      {"unknown axis", UnknownAxis},
+      {"unknown reduction", UnknownReduction},
+      {"part too large", PartTooLarge},
+      {"bounds for another world", BoundsForAnotherWorld},
+      {"gather into a part", GatherIntoPart},
+      {"other dtype", OtherDType},
+      {"slice of another rank", SliceOfAnotherRank},
+      {"dropped gather", DropGather},
+      {"overlapping slots", SlotsOverlap},
+      {"bucket of two kinds", BucketOfTwoKinds},
+      {"state written twice", RepeatStateWrite},
+      {"dropped accumulation", DropAccumulate},
+  };
+  for (const auto& [name, fault] : kFaults) {
+    int planted = 0;
+    for (uint32_t seed = 0; seed < 2000 && planted < 40; ++seed) {
+      Random random(seed);
+      Plan plan = RanksPlan(seed);
+      if (!fault(plan, random)) continue;
+      ++planted;
+      const std::vector<uint8_t> bytes = Serialize(plan);
+      const absl::StatusOr<Plan> parsed = ParsePlan(bytes.data(), bytes.size());
+      ASSERT_TRUE(parsed.ok()) << name << " " << parsed.status();
+      EXPECT_FALSE(Verify(*parsed).ok())
+          << name << " was not found, seed " << seed << "\n"
+          << PlanText(plan);
+    }
+    EXPECT_GE(planted, 30) << name;
+  }
 }
 
 TEST(VerifyTest, AcceptsValidPlans) {

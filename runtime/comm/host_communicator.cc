@@ -1,0 +1,124 @@
+#include "runtime/comm/host_communicator.h"
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace heddle::comm {
+
+absl::StatusOr<Group> MakeGroup(std::string name, std::vector<int> ranks,
+                                int rank) {
+  Group group;
+  group.position = -1;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    if (ranks[i] == rank) group.position = static_cast<int>(i);
+  }
+  if (std::set<int>(ranks.begin(), ranks.end()).size() != ranks.size() ||
+      ranks.empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("group ", name, " [", absl::StrJoin(ranks, ","),
+                     "] is empty or names a rank twice"));
+  if (group.position < 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", rank, " is not in group ", name, " [",
+                     absl::StrJoin(ranks, ","), "]"));
+  group.name = std::move(name);
+  group.ranks = std::move(ranks);
+  return group;
+}
+
+trace::Record RecordOf(absl::Span<const Collective> collectives,
+                       const Group& group) {
+  // A grouped call can hold hundreds; the first few and their number tell it.
+  constexpr size_t kShown = 4;
+  trace::Record record;
+  record.group = group.name;
+  for (size_t i = 0; i < collectives.size(); ++i) {
+    const Collective& c = collectives[i];
+    record.bytes += PayloadBytes(c, group.size());
+    if (i < kShown)
+      absl::StrAppend(&record.signature, i == 0 ? "" : "; ", Signature(c));
+    if (c.origin == nullptr || !record.op.empty()) continue;
+    record.op = c.origin->op;
+    record.module = c.origin->module;
+    record.source = c.origin->source;
+  }
+  if (collectives.size() > kShown)
+    absl::StrAppend(&record.signature, "; … ", collectives.size(), " calls, ",
+                    record.bytes, " bytes");
+  return record;
+}
+
+absl::Status ValidateAll(absl::Span<const Collective> collectives,
+                         const Group& group) {
+  if (collectives.empty())
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a grouped call on group ", group.name, " holds no collective"));
+  for (const Collective& c : collectives) {
+    absl::Status status = Validate(c, group);
+    if (status.ok()) continue;
+    std::string place;
+    if (c.origin != nullptr)
+      place = absl::StrCat(" (", c.origin->op, " ", c.origin->module, " ",
+                           c.origin->source, ")");
+    return absl::InvalidArgumentError(
+        absl::StrCat(status.message(), ", group ", group.name, place));
+  }
+  return absl::OkStatus();
+}
+
+HostCommunicator::HostCommunicator(Group group, trace::FlightRecorder* recorder)
+    : Communicator(std::move(group)), recorder_(recorder) {
+  if (recorder_ != nullptr)
+    recorder_->AddGroup(this->group().name, this->group().ranks);
+}
+
+absl::Status HostCommunicator::status() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return status_;
+}
+
+void HostCommunicator::Break(const absl::Status& why) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (status_.ok()) status_ = why;
+}
+
+absl::Status HostCommunicator::Issue(absl::Span<const Collective> collectives,
+                                     device::Stream* stream) {
+  if (absl::Status s = ValidateAll(collectives, group()); !s.ok()) return s;
+  if (absl::Status s = status(); !s.ok()) return s;
+  const uint64_t ticket =
+      recorder_ == nullptr
+          ? 0
+          : recorder_->Enqueued(RecordOf(collectives, group()));
+  if (stream == nullptr) return RunRecorded(collectives, ticket);
+  stream->Enqueue(
+      [this, ticket,
+       copy = std::vector<Collective>(collectives.begin(), collectives.end())] {
+        // The failure is kept in status().
+        (void)RunRecorded(copy, ticket);
+      });
+  return absl::OkStatus();
+}
+
+absl::Status HostCommunicator::RunRecorded(
+    absl::Span<const Collective> collectives, uint64_t ticket) {
+  absl::Status result = status();
+  if (result.ok()) {
+    if (recorder_ != nullptr) recorder_->Started(ticket);
+    result = RunBlocking(collectives);
+  }
+  if (!result.ok()) Break(result);
+  if (recorder_ == nullptr) return result;
+  if (result.ok())
+    recorder_->Finished(ticket);
+  else
+    recorder_->Failed(ticket, std::string(result.message()));
+  return result;
+}
+
+}  // namespace heddle::comm
