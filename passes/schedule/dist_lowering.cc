@@ -58,7 +58,38 @@ Value SectionLowering::packTarget(dist::PackOp pack) {
     if (ref) refs[pack.getResult()] = ref;
     return ref;
   }
-  return newResult(pack.getResult(), pack);
+  Value bucket = newResult(pack.getResult(), pack);
+  clearGaps(pack, bucket);
+  return bucket;
+}
+
+// Zeros between the slots: what goes over the wire is the same on every run.
+void SectionLowering::clearGaps(dist::PackOp pack, Value bucket) {
+  mlir::Type element = typeOf(pack.getResult()).getElementType();
+  auto clear = [&](int64_t from, int64_t to) {
+    if (from == to) return;
+    auto gap = mlir::RankedTensorType::get({to - from}, element);
+    Value ref = refInto(builder, pack.getLoc(), gap, bucket, from);
+    builder.create<sched::AtenOp>(
+        pack.getLoc(), "aten::zeros",
+        builder.getArrayAttr(
+            {builder.getDenseI64ArrayAttr(gap.getShape()),
+             mlir::TypeAttr::get(element),
+             sched::LayoutNameAttr::get(pack.getContext(), "strided"),
+             sched::DeviceAttr::get(pack.getContext()),
+             builder.getBoolAttr(false)}),
+        builder.getStrArrayAttr(
+            {"size", "dtype", "layout", "device", "pin_memory"}),
+        llvm::ArrayRef<int64_t>{0}, mlir::ValueRange{}, mlir::ValueRange{ref});
+  };
+  int64_t end = 0;
+  for (auto [offset, type] :
+       llvm::zip(pack.getOffsets(),
+                 pack.getTypes().getAsValueRange<mlir::TypeAttr>())) {
+    clear(end, offset);
+    end = offset + mlir::cast<mlir::RankedTensorType>(type).getNumElements();
+  }
+  clear(end, typeOf(pack.getResult()).getNumElements());
 }
 
 LogicalResult SectionLowering::deliver(dist::PackOp pack, unsigned number) {

@@ -81,6 +81,7 @@ class SectionLowering {
   mlir::LogicalResult deliverAfter(mlir::Operation* op);
   mlir::LogicalResult deliver(dist::PackOp pack, unsigned number);
   mlir::Value packTarget(dist::PackOp pack);
+  void clearGaps(dist::PackOp pack, mlir::Value bucket);
   mlir::Value collectiveTarget(mlir::Operation* op);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);
