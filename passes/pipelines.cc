@@ -4,6 +4,7 @@
 // it does not know.
 #include "passes/pipelines.h"
 
+#include "ir/dist/DistDialect.h"
 #include "ir/graph/GraphOps.h"
 #include "ir/optim/OptimDialect.h"
 #include "ir/sched/Sched.h"
@@ -20,11 +21,34 @@
 #include "passes/graph/Passes.h"
 #include "passes/schedule/Passes.h"
 #include "passes/verify/Passes.h"
+#include "passes/zero/Passes.h"
 
 namespace heddle {
 namespace {
 
 using mlir::OpPassManager;
+
+// Name and size of each axis of "dp:4,ep:2"; empty where the text is malformed.
+llvm::SmallVector<std::pair<llvm::StringRef, int64_t>> meshAxes(
+    llvm::StringRef text) {
+  llvm::SmallVector<std::pair<llvm::StringRef, int64_t>> axes;
+  llvm::SmallVector<llvm::StringRef> parts;
+  text.split(parts, ',');
+  for (llvm::StringRef part : parts) {
+    auto [name, size] = part.split(':');
+    int64_t ranks = 0;
+    if (name.empty() || size.getAsInteger(10, ranks) || ranks < 1) return {};
+    axes.push_back({name, ranks});
+  }
+  return axes;
+}
+
+// One rank that keeps its state whole needs no mesh.
+bool isDistributed(const TrainingPipelineOptions& options) {
+  auto axes = meshAxes(options.mesh);
+  return options.zero > 0 ||
+         llvm::any_of(axes, [](auto axis) { return axis.second > 1; });
+}
 
 // Runs a graph pass on the program that trains: a second graph.step is the
 // evaluation program, which has no gradients to update with.
@@ -68,6 +92,41 @@ struct AppendOptimizerToTraining
       *this, "config",
       llvm::cl::desc("the optimizer's configuration, a JSON object"),
       llvm::cl::init("{}")};
+};
+
+// The named axes of "dp:4,ep:2" as the module's mesh.
+struct SetMesh
+    : mlir::PassWrapper<SetMesh, mlir::OperationPass<mlir::ModuleOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(SetMesh)
+
+  SetMesh() = default;
+  SetMesh(const SetMesh& other) : PassWrapper(other) { axes = other.axes; }
+  explicit SetMesh(const std::string& text) { axes = text; }
+
+  llvm::StringRef getArgument() const final { return "dist-set-mesh"; }
+  llvm::StringRef getDescription() const final {
+    return "Writes the mesh that the module's steps run on";
+  }
+  void getDependentDialects(mlir::DialectRegistry& registry) const final {
+    registry.insert<dist::DistDialect>();
+  }
+
+  void runOnOperation() final {
+    mlir::Builder builder(&getContext());
+    llvm::SmallVector<mlir::Attribute> mesh;
+    for (const auto& [name, size] : meshAxes(axes))
+      mesh.push_back(dist::AxisAttr::get(&getContext(),
+                                         builder.getStringAttr(name), size));
+    if (mesh.empty()) {
+      getOperation().emitError("has no mesh '")
+          << axes << "'; write axes as name:size, as in dp:4";
+      return signalPassFailure();
+    }
+    getOperation()->setAttr(dist::DistDialect::kMeshAttr,
+                            builder.getArrayAttr(mesh));
+  }
+
+  Option<std::string> axes{*this, "axes", llvm::cl::desc("dp:4,ep:2")};
 };
 
 // Writes the module as it is at a phase's end.
@@ -159,6 +218,18 @@ void buildGraphPhase(OpPassManager& manager,
   raised.addPass(graph::createVerifyFunctional());
 }
 
+void buildDistPhase(OpPassManager& manager,
+                    const TrainingPipelineOptions& options) {
+  manager.addPass(std::make_unique<SetMesh>(options.mesh));
+  // Whole parameters in, buckets and shards out: everything after it sees local
+  // shapes.
+  zero::ZeroPartitionOptions partition;
+  partition.stage = options.zero;
+  partition.reduceDtype = options.reduceDtype;
+  manager.addPass(zero::createZeroPartition(partition));
+  manager.addPass(graph::createVerifyDistributed());
+}
+
 void buildSchedulePhase(OpPassManager& manager,
                         const TrainingPipelineOptions& options) {
   // Composites keep their captured operators; what nobody replaced runs as
@@ -177,10 +248,10 @@ void buildSchedulePhase(OpPassManager& manager,
   plan.addPass(createVerifySchedule());
 }
 
-const llvm::StringRef kKeys[] = {"mode",       "mesh",         "zero",
-                                 "ep",         "sp",           "optimizer",
-                                 "sidecar",    "eval-sidecar", "config",
-                                 "stop-after", "save-phases",  "output"};
+const llvm::StringRef kKeys[] = {
+    "mode",       "mesh",        "zero",    "reduce-dtype", "ep",
+    "sp",         "optimizer",   "sidecar", "eval-sidecar", "config",
+    "stop-after", "save-phases", "output"};
 
 // The value at `text`'s start and its end: up to the next space, or what stands
 // between matching quotes or braces (which belong to it).
@@ -240,6 +311,7 @@ std::string parseTrainingOptions(llvm::StringRef text,
                             .Case("stop-after", &options.stopAfter)
                             .Case("save-phases", &options.savePhases)
                             .Case("output", &options.output)
+                            .Case("reduce-dtype", &options.reduceDtype)
                             .Default(nullptr);
     if (slot) {
       *slot = value.str();
@@ -270,30 +342,29 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
   if (options.zero < 0 || options.zero > 3)
     return "zero=" + std::to_string(options.zero) +
            " is no ZeRO stage; stages are 0 to 3";
-  if (options.zero > 0)
-    return later("zero=" + std::to_string(options.zero), "zero=0");
   if (options.ep != 1) return later("ep=" + std::to_string(options.ep), "ep=1");
   if (options.sp != 1) return later("sp=" + std::to_string(options.sp), "sp=1");
-  llvm::SmallVector<llvm::StringRef> axes;
-  llvm::StringRef(options.mesh).split(axes, ',');
-  for (llvm::StringRef axis : axes) {
-    auto [name, size] = axis.split(':');
-    int ranks = 0;
-    if (size.getAsInteger(10, ranks) || ranks < 1)
-      return "mesh '" + options.mesh +
-             "' is malformed; write axes as name:size, as in dp:1";
-    if (name != "dp" && name != "ep" && name != "sp") {
+  auto axes = meshAxes(options.mesh);
+  if (axes.empty())
+    return "mesh '" + options.mesh +
+           "' is malformed; write axes as name:size, as in dp:4";
+  for (auto [name, ranks] : axes) {
+    if (name != "dp" && name != "ep" && name != "sp")
       return "mesh '" + options.mesh + "' has the unknown axis '" + name.str() +
              "'; axes are dp, ep and sp";
-    }
-    if (ranks != 1) return later("mesh=" + options.mesh, "mesh=dp:1");
+    if (name != "dp" && ranks != 1)
+      return later("mesh=" + options.mesh, "an axis dp only");
   }
+  if (options.mode == "replay" && isDistributed(options))
+    return "mode=replay gives back what was recorded, on one rank; use zero=0 "
+           "and mesh=dp:1";
   if (!options.stopAfter.empty() && options.stopAfter != "graph" &&
-      options.stopAfter != "sched") {
-    std::string nearest = nearestName(options.stopAfter, {"graph", "sched"});
+      options.stopAfter != "dist" && options.stopAfter != "sched") {
+    std::string nearest =
+        nearestName(options.stopAfter, {"graph", "dist", "sched"});
     return "stop-after='" + options.stopAfter +
            "' is no phase of this compiler" +
-           (nearest.empty() ? "; phases are graph and sched"
+           (nearest.empty() ? "; phases are graph, dist and sched"
                             : "; did you mean '" + nearest + "'?");
   }
   return "";
@@ -310,6 +381,11 @@ void buildTrainingPipeline(mlir::OpPassManager& manager,
   buildGraphPhase(manager, options);
   save("graph");
   if (options.stopAfter == "graph") return;
+  if (isDistributed(options)) {
+    buildDistPhase(manager, options);
+    save("dist");
+  }
+  if (options.stopAfter == "dist") return;
   buildSchedulePhase(manager, options);
   save("sched");
   if (!options.output.empty() && options.stopAfter.empty())
@@ -318,22 +394,25 @@ void buildTrainingPipeline(mlir::OpPassManager& manager,
 }
 
 void registerDialects(mlir::DialectRegistry& registry) {
-  registry
-      .insert<graph::GraphDialect, optim::OptimDialect, sched::SchedDialect>();
+  registry.insert<graph::GraphDialect, dist::DistDialect, optim::OptimDialect,
+                  sched::SchedDialect>();
 }
 
 void registerPassesAndPipelines() {
   graph::registerGraphPasses();
   graph::registerVerifyPasses();
+  zero::registerZeroPasses();
   registerSchedulePasses();
   mlir::registerTransformsPasses();
   mlir::PassRegistration<AppendOptimizerToTraining>();
+  mlir::PassRegistration<SetMesh>();
   mlir::PassRegistration<SavePhase>();
   mlir::PassRegistration<WritePlan>();
   mlir::registerPassPipeline(
       "train-pipeline",
       "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
-      "mode=train|replay optimizer={json} sidecar=FILE stop-after=graph|sched "
+      "mode=train|replay optimizer={json} sidecar=FILE "
+      "stop-after=graph|dist|sched "
       "save-phases=DIR",
       [](OpPassManager& manager, llvm::StringRef text,
          llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report)

@@ -13,20 +13,20 @@
 namespace heddle {
 
 struct TrainingPipelineOptions {
-  std::string mode = "train";    // train | replay
-  std::string mesh = "dp:1";     // axes and their sizes: "dp:4,ep:2"
-  int zero = 0;                  // ZeRO stage
-  int ep = 1;                    // ranks that share the experts
-  int sp = 1;                    // ranks that share a sequence
+  std::string mode = "train";  // train | replay
+  std::string mesh = "dp:1";   // axes and their sizes: "dp:4,ep:2"
+  int zero = 0;                // ZeRO stage
+  std::string reduceDtype;     // of gradients on the wire; empty: accumulators'
+  int ep = 1;                  // ranks that share the experts
+  int sp = 1;                  // ranks that share a sequence
   std::string optimizer = "{}";  // JSON of graph-append-optimizer
   std::string sidecar;           // constants of the step
   std::string
       evalSidecar;  // constants of the evaluation program; empty: sidecar
   std::string config = "{}";  // JSON object recorded in the plan
-  std::string stopAfter;      // graph | sched; empty: run all
+  std::string stopAfter;      // graph | dist | sched; empty: run all
   std::string output;         // file the plan is written to; empty: none
-  std::string savePhases;  // directory for step.graph.mlir and step.sched.mlir;
-                           // empty: not saved
+  std::string savePhases;  // directory for step.<phase>.mlir; empty: not saved
 };
 
 // Reads "zero=0 mesh=dp:1 ..."; a value with spaces stands in single quotes or

@@ -107,7 +107,10 @@ std::string writeReproducer(const CompileOptions& options,
            code.message() + ")";
   file << text;
   const TrainingPipelineOptions& pipeline = options.pipeline;
-  std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh;
+  std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh +
+                      " zero=" + std::to_string(pipeline.zero);
+  if (!pipeline.reduceDtype.empty())
+    flags += " reduce-dtype=" + pipeline.reduceDtype;
   if (pipeline.mode == "train") flags += " optimizer=" + pipeline.optimizer;
   if (!pipeline.sidecar.empty()) flags += " sidecar=" + pipeline.sidecar;
   if (!pipeline.evalSidecar.empty())

@@ -26,6 +26,7 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "ep",
                                      "sp",
                                      "mesh",
+                                     "reduce_dtype",
                                      "save_phases",
                                      "config"};
 // Keys that go to graph-append-optimizer as they are.
@@ -61,6 +62,7 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
                         : key == "sidecar"        ? &pipeline.sidecar
                         : key == "eval_sidecar"   ? &pipeline.evalSidecar
                         : key == "mesh"           ? &pipeline.mesh
+                        : key == "reduce_dtype"   ? &pipeline.reduceDtype
                         : key == "save_phases"    ? &pipeline.savePhases
                         : key == "reproducer_dir" ? &options.reproducerDir
                                                   : nullptr;

@@ -88,6 +88,13 @@ LogicalResult GraphDialect::verifyOperationAttribute(Operation* op,
 
 //===--- graph.step ---===//
 
+// Later phases bring roles of dialects of their own, which their verify passes
+// check.
+static bool isForeign(Attribute role) {
+  llvm::StringRef dialect = role.getDialect().getNamespace();
+  return dialect != GraphDialect::getDialectNamespace() && dialect != "builtin";
+}
+
 static LogicalResult verifyArgRoles(StepOp step, llvm::StringSet<>& params) {
   Block& body = step.getBody().front();
   if (step.getArgRoles().size() != body.getNumArguments()) {
@@ -111,7 +118,8 @@ static LogicalResult verifyArgRoles(StepOp step, llvm::StringSet<>& params) {
         own.push_back(llvm::cast<StringAttr>(name));
     } else if (auto buffer = llvm::dyn_cast<BufferAttr>(role)) {
       own.push_back(buffer.getName());
-    } else if (!llvm::isa<InputAttr, ConstantAttr, StateAttr>(role)) {
+    } else if (!llvm::isa<InputAttr, ConstantAttr, StateAttr>(role) &&
+               !isForeign(role)) {
       return step.emitOpError("argument ")
              << i << " has " << role
              << ", which is not an argument role (graph_step_r1)";
@@ -182,7 +190,8 @@ LogicalResult StepOp::verifyRegions() {
   }
   for (auto [role, value] : llvm::zip(getResultRoles(), ret.getValues())) {
     if (!llvm::isa<LossAttr, GradientAttr, NewValueAttr, NewStateAttr,
-                   OutputAttr>(role))
+                   OutputAttr>(role) &&
+        !isForeign(role))
       return emitOpError("has ")
              << role << ", which is not a result role (graph_step_r2)";
     auto type = llvm::cast<RankedTensorType>(value.getType());

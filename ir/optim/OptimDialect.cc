@@ -29,12 +29,41 @@ LogicalResult AccumulateOp::verify() {
          << " (optim_accumulate_r1)";
 }
 
+static LogicalResult verifyDivisor(Operation* op, llvm::StringRef divisor,
+                                   llvm::StringRef rule) {
+  if (divisor == "micro_batches" || divisor == "label_count") return success();
+  return op->emitOpError("divides by \"")
+         << divisor << "\", which is neither micro_batches nor label_count ("
+         << rule << ")";
+}
+
 LogicalResult AverageOp::verify() {
-  if (getDivisor() == "micro_batches" || getDivisor() == "label_count")
+  return verifyDivisor(*this, getDivisor(), "optim_average_r1");
+}
+
+LogicalResult NormOp::verify() {
+  return verifyDivisor(*this, getDivisor(), "optim_norm_r1");
+}
+
+LogicalResult SquareSumsOp::verify() {
+  llvm::ArrayRef<int64_t> segments = getSegments();
+  int64_t parameters = 0;
+  size_t at = 0, gradients = 0;
+  while (at < segments.size() && segments[at] >= 0 &&
+         segments[at] <= static_cast<int64_t>(segments.size())) {
+    parameters += segments[at];
+    at += 1 + 2 * segments[at];
+    ++gradients;
+  }
+  if (at == segments.size() && gradients == getGradients().size() &&
+      getShard().size() == gradients &&
+      shapeOf(getResult()) == llvm::ArrayRef<int64_t>{parameters})
     return success();
-  return emitOpError("divides by \"") << getDivisor()
-                                      << "\", which is neither micro_batches "
-                                         "nor label_count (optim_average_r1)";
+  return emitOpError("has ")
+         << getGradients().size() << " gradients, segments of " << gradients
+         << ", " << getShard().size() << " shard lengths and a result of "
+         << getResult().getType() << " for " << parameters
+         << " parameters (optim_square_sums_r1)";
 }
 
 LogicalResult GradNormOp::verify() {

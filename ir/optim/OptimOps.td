@@ -62,6 +62,34 @@ def Optim_GradNormOp : Optim_Op<"grad_norm"> {
   let hasVerifier = 1;
 }
 
+def Optim_SquareSumsOp : Optim_Op<"square_sums"> {
+  let summary = "Sums the squares of each parameter's gradient, as far as it lies on this rank";
+  let description = [{
+    Each gradient is a flat shard; `segments` lists, gradient by gradient, the number of parameters in its bucket and then their first element
+    and length in the bucket. Shard i holds `shard[i]` elements per rank. The result has one f64 sum per parameter, in the order of `segments`;
+    it is zero where nothing of the parameter lies here, so the sum over ranks is the parameter's own.
+
+    Constraints:
+    * optim_square_sums_r1: one shard length per gradient; segments hold what they announce, and the result one element per parameter.
+  }];
+  let arguments = (ins Variadic<Optim_Float>:$gradients, DenseI64ArrayAttr:$segments, DenseI64ArrayAttr:$shard);
+  let results = (outs TensorOf<[F64]>:$result);
+  let hasVerifier = 1;
+}
+
+def Optim_NormOp : Optim_Op<"norm"> {
+  let summary = "Takes the Euclidean norm from sums of squares";
+  let description = [{
+    `result = sqrt(sums[0] + sums[1] + ...) / divisor`, in f64, rounded once; `divisor` names a run-time scalar as in `optim.average`.
+
+    Constraints:
+    * optim_norm_r1: divisor is `micro_batches` or `label_count`.
+  }];
+  let arguments = (ins TensorOf<[F64]>:$sums, StrAttr:$divisor);
+  let results = (outs Optim_Scalar:$result);
+  let hasVerifier = 1;
+}
+
 def Optim_ClipFactorOp : Optim_Op<"clip_factor", [AllTypesMatch<["norm", "result"]>]> {
   let summary = "Computes the factor that limits the gradient norm";
   let description = [{

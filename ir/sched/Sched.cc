@@ -82,6 +82,18 @@ Geometry geometryOf(mlir::RankedTensorType type) {
   return g;
 }
 
+Extent extentOf(mlir::Value ref) {
+  Geometry g = geometryOf(mlir::cast<RefType>(ref.getType()));
+  auto value = ref.getDefiningOp<ValueOp>();
+  int64_t base = value ? value.getBase() : 0, ranks = 1;
+  if (value && value.getRankStride() != 0)
+    for (int64_t size : value->getParentOfType<PlanOp>().getMeshSizes())
+      ranks *= size;
+  int64_t last = value ? (ranks - 1) * value.getRankStride() : 0;
+  return {(base + g.offset) * g.elementBytes,
+          (base + last + g.end()) * g.elementBytes};
+}
+
 BufferOp bufferOf(mlir::Value ref) {
   auto value = ref.getDefiningOp<ValueOp>();
   return value ? value.getBuffer().getDefiningOp<BufferOp>() : BufferOp();

@@ -68,6 +68,13 @@ inline Geometry geometryOf(RefType ref) { return geometryOf(ref.getTensor()); }
 // The buffer under a ref.
 BufferOp bufferOf(mlir::Value ref);
 
+// Bytes of its buffer that a ref reaches, on any rank: [begin, end).
+struct Extent {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+Extent extentOf(mlir::Value ref);
+
 }  // namespace heddle::sched
 
 #endif  // HEDDLE_IR_SCHED_SCHED_H_

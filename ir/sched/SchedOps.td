@@ -91,8 +91,12 @@ def Sched_PlanOp : Sched_Op<"plan", [IsolatedFromAbove, SingleBlock, NoTerminato
     * sched_plan_r1: at least one stream; stream names are distinct.
     * sched_plan_r2: section names are distinct and each is one of prologue, micro_first, micro_next, boundary, evaluate, replay.
     * sched_plan_r3: the body holds only buffers, values, bindings and sections.
+    * sched_plan_r4: the mesh has as many sizes as axes, each at least 1.
+
+    `mesh_axes` and `mesh_sizes` are the axes of the ranks that run the plan, in rank order; none where there is one rank.
   }];
-  let arguments = (ins StrAttr:$target, StrAttr:$precision, StrAttr:$mode, StrAttr:$torch_version, StrAttr:$config, StrArrayAttr:$streams);
+  let arguments = (ins StrAttr:$target, StrAttr:$precision, StrAttr:$mode, StrAttr:$torch_version, StrAttr:$config, StrArrayAttr:$streams,
+    DefaultValuedAttr<StrArrayAttr, "{}">:$mesh_axes, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$mesh_sizes);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "$mode `streams` $streams attr-dict-with-keyword $body";
   let hasRegionVerifier = 1;
@@ -118,10 +122,17 @@ def Sched_BufferOp : Sched_Op<"buffer"> {
 def Sched_ValueOp : Sched_Op<"value"> {
   let summary = "Views a buffer as a strided tensor";
   let description = [{
+    The layout's first element lies `base` elements behind the buffer's start, and on a rank whose coordinate along the mesh's first axis is c
+    another c × `rank_stride` elements behind that.
+
     Constraints:
-    * sched_value_r1: the elements reached by the layout lie inside the buffer.
+    * sched_value_r1: the elements reached by the layout lie inside the buffer, on every rank.
+    * sched_value_r2: base and rank_stride are not negative.
   }];
-  let arguments = (ins Sched_Buffer:$buffer);
+  let arguments = (ins Sched_Buffer:$buffer, DefaultValuedAttr<I64Attr, "0">:$base, DefaultValuedAttr<I64Attr, "0">:$rank_stride);
+  let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$buffer), [{
+    build($_builder, $_state, type, buffer, $_builder.getI64IntegerAttr(0), $_builder.getI64IntegerAttr(0));
+  }]>];
   let results = (outs Sched_Ref:$result);
   let assemblyFormat = "$buffer attr-dict `:` type($result)";
   let hasVerifier = 1;
@@ -139,8 +150,18 @@ def Sched_StateOp : Sched_Op<"state"> {
     Constraints:
     * sched_state_r1: kind is one of parameter, master, buffer, exp_avg, exp_avg_sq, momentum, accumulator.
     * sched_state_r2: the value lies in the state arena.
+    * sched_state_r3: a shard has its whole type, its bucket offset and one bound more than the mesh has ranks.
+
+    With `bounds` the value is a shard: a flat part of a bucket that holds the tensor of type `whole` from element `slot_offset` on. Rank r holds the bucket's
+    elements [bounds[r], bounds[r + 1]).
   }];
-  let arguments = (ins StrAttr:$kind, StrArrayAttr:$names, Sched_Ref:$value, BoolAttr:$trainable, BoolAttr:$persistent, StrAttr:$role);
+  let arguments = (ins StrAttr:$kind, StrArrayAttr:$names, Sched_Ref:$value, BoolAttr:$trainable, BoolAttr:$persistent, StrAttr:$role,
+    OptionalAttr<TypeAttr>:$whole, DefaultValuedAttr<I64Attr, "0">:$slot_offset, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$bounds);
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$kind, "::mlir::ArrayAttr":$names, "::mlir::Value":$value, "bool":$trainable, "bool":$persistent,
+    "::llvm::StringRef":$role), [{
+    build($_builder, $_state, $_builder.getStringAttr(kind), names, value, $_builder.getBoolAttr(trainable), $_builder.getBoolAttr(persistent),
+      $_builder.getStringAttr(role), ::mlir::TypeAttr(), $_builder.getI64IntegerAttr(0), $_builder.getDenseI64ArrayAttr({}));
+  }]>];
   let assemblyFormat = "$kind $names $value attr-dict `:` type($value)";
   let hasVerifier = 1;
 }
@@ -246,6 +267,16 @@ def Sched_KernelOp : Sched_CallStep<"kernel"> {
 def Sched_HostOp : Sched_CallStep<"host"> {
   let summary = "Calls a host handler";
   let description = "As `sched.kernel`; the handler runs on the host when everything it waits for is done.";
+}
+
+def Sched_CollectiveOp : Sched_CallStep<"collective"> {
+  let summary = "Moves data between the ranks of an axis";
+  let description = [{
+    `callee` is all_gather, reduce_scatter, all_reduce or broadcast. As `sched.kernel` otherwise; every rank runs the collectives of a stream in one order.
+
+    Constraints:
+    * sched_collective_r1: callee is one of those; one read, one write, of one element type, both dense.
+  }];
 }
 
 def Sched_CopyOp : Sched_Step<"copy", (ins)> {

@@ -13,6 +13,7 @@ namespace {
 using mlir::failure;
 using mlir::LogicalResult;
 using mlir::success;
+using mlir::Value;
 
 bool isOneOf(llvm::StringRef text,
              std::initializer_list<llvm::StringRef> names) {
@@ -72,6 +73,11 @@ LogicalResult verifyCall(Call op) {
 
 LogicalResult PlanOp::verifyRegions() {
   if (getStreams().empty()) return emitOpError("has no stream (sched_plan_r1)");
+  if (getMeshAxes().size() != getMeshSizes().size() ||
+      !llvm::all_of(getMeshSizes(), [](int64_t size) { return size > 0; }))
+    return emitOpError("has ")
+           << getMeshAxes().size() << " mesh axes and " << getMeshSizes().size()
+           << " sizes (sched_plan_r4)";
   llvm::StringSet<> streams;
   for (auto name : getStreams().getAsValueRange<mlir::StringAttr>())
     if (!streams.insert(name).second)
@@ -132,7 +138,10 @@ LogicalResult ValueOp::verify() {
     if (stride < 0)
       return emitOpError("has the negative stride ")
              << stride << " (sched_value_r1)";
-  int64_t bytes = g.end() * g.elementBytes;
+  if (static_cast<int64_t>(getBase()) < 0 ||
+      static_cast<int64_t>(getRankStride()) < 0)
+    return emitOpError("has a negative base or rank_stride (sched_value_r2)");
+  int64_t bytes = extentOf(getResult()).end;
   if (g.offset < 0 ||
       (g.elements() > 0 && bytes > static_cast<int64_t>(buffer.getBytes()))) {
     auto error = emitOpError("reaches byte ")
@@ -153,6 +162,17 @@ LogicalResult StateOp::verify() {
   if (!buffer || buffer.getArena() != Arena::State)
     return emitOpError(
         "binds a value outside the state arena (sched_state_r2)");
+  if (getBounds().empty()) return success();
+  auto whole = getWhole() ? mlir::dyn_cast<mlir::RankedTensorType>(*getWhole())
+                          : mlir::RankedTensorType();
+  int64_t ranks = 1;
+  for (int64_t size : (*this)->getParentOfType<PlanOp>().getMeshSizes())
+    ranks *= size;
+  if (!whole || static_cast<int64_t>(getBounds().size()) != ranks + 1 ||
+      !llvm::is_sorted(getBounds()))
+    return emitOpError("is a shard with ")
+           << getBounds().size() << " bounds for " << ranks
+           << " ranks (sched_state_r3)";
   return success();
 }
 
@@ -215,6 +235,21 @@ LogicalResult SectionOp::verifyRegions() {
   return success();
 }
 
+LogicalResult CollectiveOp::verify() {
+  auto element = [](Value ref) {
+    return mlir::cast<RefType>(ref.getType()).getTensor().getElementType();
+  };
+  bool known = isOneOf(
+      getCallee(), {"all_gather", "reduce_scatter", "all_reduce", "broadcast"});
+  if (!known || getReads().size() != 1 || getWrites().size() != 1 ||
+      element(getReads()[0]) != element(getWrites()[0]) ||
+      !geometryOf(mlir::cast<RefType>(getReads()[0].getType())).dense() ||
+      !geometryOf(mlir::cast<RefType>(getWrites()[0].getType())).dense())
+    return emitOpError("is no collective '")
+           << getCallee()
+           << "' from one dense value to another (sched_collective_r1)";
+  return verifyCall(*this);
+}
 LogicalResult AtenOp::verify() { return verifyCall(*this); }
 LogicalResult KernelOp::verify() { return verifyCall(*this); }
 LogicalResult HostOp::verify() { return verifyCall(*this); }

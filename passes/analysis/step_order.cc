@@ -10,10 +10,8 @@ namespace heddle {
 llvm::SmallVector<Access> accessesOf(sched::StepInterface step) {
   llvm::SmallVector<Access> result;
   auto add = [&](mlir::Value ref, bool write) {
-    sched::Geometry g =
-        sched::geometryOf(mlir::cast<sched::RefType>(ref.getType()));
-    result.push_back({sched::bufferOf(ref), g.offset * g.elementBytes,
-                      g.end() * g.elementBytes, write});
+    sched::Extent extent = sched::extentOf(ref);
+    result.push_back({sched::bufferOf(ref), extent.begin, extent.end, write});
   };
   for (mlir::Value ref : step.getReads()) add(ref, false);
   for (mlir::Value ref : step.getWrites()) add(ref, true);

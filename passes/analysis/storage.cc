@@ -1,9 +1,10 @@
-// Aliases through ViewLike, last uses, and where in-place writing is safe.
-// Invariant: every answer errs towards "alive" and "not safe". A Pointwise op
-// whose kernel makes two passes over its operands belongs in the list of
-// mayWriteOver's exceptions, or values are overwritten while needed.
+// Aliases through ViewLike and dist windows, last uses, and where in-place
+// writing is safe. Invariant: every answer errs towards "alive" and "not safe".
+// A Pointwise op whose kernel makes two passes over its operands belongs in the
+// list of mayWriteOver's exceptions, or values are overwritten while needed.
 #include "passes/analysis/storage.h"
 
+#include "ir/dist/DistDialect.h"
 #include "ir/graph/GraphDialect.h"
 #include "ir/graph/aten_call.h"
 #include "ir/sched/Sched.h"
@@ -11,11 +12,16 @@
 
 namespace heddle {
 
-bool isView(mlir::Operation* op) { return mlir::isa<graph::ViewLike>(op); }
+mlir::Value viewSource(mlir::Operation* op) {
+  if (auto view = mlir::dyn_cast_or_null<graph::ViewLike>(op))
+    return view.getViewSource();
+  return dist::windowSource(op);
+}
+
+bool isView(mlir::Operation* op) { return viewSource(op) != nullptr; }
 
 mlir::Value rootOf(mlir::Value value) {
-  while (auto view = value.getDefiningOp<graph::ViewLike>())
-    value = view.getViewSource();
+  while (mlir::Value source = viewSource(value.getDefiningOp())) value = source;
   return value;
 }
 

@@ -1,7 +1,7 @@
 // Which values of a functional graph step share a storage, and until when that
 // storage is needed in a given order of ops. Invariant: a value's root is the
 // value that a non-view op (or an argument) made; aliases are reached through
-// ViewLike ops only. What would break it: an op that returns a view without the
+// ViewLike ops and dist windows only. What would break it: an op that returns a view without the
 // interface.
 #ifndef HEDDLE_PASSES_ANALYSIS_STORAGE_H_
 #define HEDDLE_PASSES_ANALYSIS_STORAGE_H_
@@ -16,7 +16,9 @@
 
 namespace heddle {
 
-// True for ops that only rename a storage: no step is made for them.
+// What `op` looks into, where it only renames (a part of) a storage: no step
+// is made for it. Null for every other op and for null.
+mlir::Value viewSource(mlir::Operation* op);
 bool isView(mlir::Operation* op);
 
 // The value that owns the storage `value` looks into.

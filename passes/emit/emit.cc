@@ -76,6 +76,10 @@ class Emitter {
     for (llvm::StringRef stream :
          op.getStreams().getAsValueRange<mlir::StringAttr>())
       out.streams.push_back(stream.str());
+    for (auto [axis, size] :
+         llvm::zip(op.getMeshAxes().getAsValueRange<mlir::StringAttr>(),
+                   op.getMeshSizes()))
+      out.mesh.push_back({axis.str(), static_cast<uint32_t>(size)});
     out.locations.emplace_back();
     locations[{"", ""}] = 0;
     for (mlir::Operation& each : op.getBody().front())
@@ -104,6 +108,15 @@ class Emitter {
           entry.trainable = state.getTrainable();
           entry.persistent = state.getPersistent();
           entry.role = state.getRole().str();
+          if (!state.getBounds().empty()) {
+            sched::Geometry g = sched::geometryOf(
+                mlir::cast<mlir::RankedTensorType>(*state.getWhole()));
+            entry.sizes.assign(g.sizes.begin(), g.sizes.end());
+            entry.strides.assign(g.strides.begin(), g.strides.end());
+            entry.slot_offset = state.getSlotOffset();
+            entry.bounds.assign(state.getBounds().begin(),
+                                state.getBounds().end());
+          }
           out.state.push_back(std::move(entry));
           return success();
         })
@@ -152,7 +165,8 @@ class Emitter {
     value.dtype = *dtype;
     value.sizes.assign(g.sizes.begin(), g.sizes.end());
     value.strides.assign(g.strides.begin(), g.strides.end());
-    value.offset = g.offset;
+    value.offset = g.offset + static_cast<int64_t>(op.getBase());
+    value.rank_stride = op.getRankStride();
     out.values.push_back(std::move(value));
     return success();
   }
@@ -225,6 +239,9 @@ class Emitter {
             })
             .Case([&](sched::HostOp typed) {
               return call(typed, plan::StepKind::kHost);
+            })
+            .Case([&](sched::CollectiveOp typed) {
+              return call(typed, plan::StepKind::kCollective);
             })
             .Case([&](sched::CopyOp typed) {
               common(typed);
@@ -361,6 +378,9 @@ class Emitter {
       for (int64_t size : value.sizes) mix(std::to_string(size));
       for (int64_t stride : value.strides) mix(std::to_string(stride));
       mix(std::to_string(out.buffers[value.buffer].offset));
+      mix(std::to_string(value.offset));
+      for (int64_t bound : entry.bounds) mix(std::to_string(bound));
+      if (!entry.bounds.empty()) mix(std::to_string(entry.slot_offset));
     }
     return hash;
   }

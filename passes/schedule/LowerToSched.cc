@@ -2,6 +2,7 @@
 // steps. Plans first (which op belongs to which section), writes second, erases
 // the graph last. Invariant: an op runs in every section whose results depend
 // on it, and in no other. A value that crosses sections does so in state.
+#include "ir/dist/DistDialect.h"
 #include "ir/optim/OptimDialect.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
@@ -41,6 +42,8 @@ std::pair<llvm::StringRef, llvm::StringRef> replacedState(
     mlir::Attribute role, const PlanLowering& plan) {
   if (auto state = mlir::dyn_cast<graph::NewStateAttr>(role))
     return {state.getKind().getValue(), state.getName().getValue()};
+  if (auto bucket = mlir::dyn_cast<dist::NewBucketAttr>(role))
+    return {bucket.getKind().getValue(), bucket.getName().getValue()};
   if (auto fresh = mlir::dyn_cast<graph::NewValueAttr>(role))
     return {plan.stateOf("buffer", fresh.getName()) ? "buffer" : "parameter",
             fresh.getName().getValue()};
@@ -119,10 +122,14 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     auto builder = mlir::OpBuilder::atBlockEnd(module.getBody());
     auto recorded = resolvedConfig(step);
     if (failed(recorded)) return failure();
+    auto [axes, sizes] = meshOf();
+    auto text = [&](llvm::StringRef value) {
+      return builder.getStringAttr(value);
+    };
     auto planOp = builder.create<sched::PlanOp>(
-        step.getLoc(), step.getTarget(), step.getPrecision(), mode.getValue(),
-        step.getTorchVersion(), *recorded,
-        builder.getStrArrayAttr({"compute"}));
+        step.getLoc(), text(step.getTarget()), text(step.getPrecision()),
+        text(mode), text(step.getTorchVersion()), text(*recorded),
+        builder.getStrArrayAttr({"compute"}), axes, sizes);
     planOp.getBody().emplaceBlock();
 
     Sidecar data, evalData;
@@ -218,6 +225,21 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     builder.create<sched::ResultOp>(loss->getLoc(), "output", "label_count",
                                     count);
     return success();
+  }
+
+  // The mesh's axes and sizes as a plan holds them.
+  std::pair<mlir::ArrayAttr, mlir::DenseI64ArrayAttr> meshOf() {
+    llvm::SmallVector<Attribute> names;
+    llvm::SmallVector<int64_t> sizes;
+    auto mesh = getOperation()->getAttrOfType<mlir::ArrayAttr>(
+        dist::DistDialect::kMeshAttr);
+    if (mesh)
+      for (auto axis : mesh.getAsRange<dist::AxisAttr>()) {
+        names.push_back(axis.getName());
+        sizes.push_back(axis.getSize());
+      }
+    return {mlir::ArrayAttr::get(&getContext(), names),
+            mlir::DenseI64ArrayAttr::get(&getContext(), sizes)};
   }
 
   // The pass's configuration with what the passes before it decided.
@@ -325,12 +347,32 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     auto order = sliceFor(block, kept, {}, given);
     SectionLowering lowering(plan.addSection(step.getLoc(), "boundary"), order,
                              kept, given);
+    gatherIntoState(plan, lowering, written, order);
     if (failed(lowering.run()) ||
         failed(writeState(plan, lowering, step, written, {})))
       return failure();
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
+  }
+
+  // Gathered parameters replace the old ones where they lie, once nobody reads
+  // those.
+  static void gatherIntoState(PlanLowering& plan, SectionLowering& lowering,
+                              llvm::ArrayRef<Result> written,
+                              llvm::ArrayRef<mlir::Operation*> order) {
+    Liveness liveness(order, {});
+    for (const Result& result : written) {
+      auto gather = result.value.getDefiningOp<dist::AllGatherOp>();
+      if (!gather) continue;
+      auto [kind, name] = replacedState(result.role, plan);
+      Value target = plan.stateOf(kind, name);
+      int64_t at = llvm::find(order, gather.getOperation()) - order.begin();
+      bool read = llvm::any_of(plan.given(), [&](const auto& entry) {
+        return entry.second == target && liveness.lastUse(entry.first) > at;
+      });
+      if (target && !read) lowering.placeInto(result.value, target);
+    }
   }
 
   void report(Value value, llvm::StringRef name,

@@ -31,6 +31,42 @@ Attribute divisorArg(mlir::Builder builder, mlir::StringAttr divisor) {
 
 }  // namespace
 
+// A norm's step also computes the clip factor and the predicate that depend on
+// it.
+LogicalResult SectionLowering::lowerNorm(
+    mlir::Operation* op, llvm::StringRef name,
+    llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args,
+    mlir::ValueRange reads) {
+  optim::ClipFactorOp clip;
+  optim::FiniteOp finite;
+  for (mlir::Operation* user : op->getResult(0).getUsers()) {
+    if (auto other = mlir::dyn_cast<optim::ClipFactorOp>(user)) {
+      if (clip && clip.getMaxNorm() != other.getMaxNorm()) {
+        auto error = other.emitOpError("clips one norm to a second limit");
+        error.attachNote(clip.getLoc()) << "first limit here";
+        return error;
+      }
+      clip = other;
+    }
+    if (auto predicate = mlir::dyn_cast<optim::FiniteOp>(user))
+      finite = predicate;
+  }
+  llvm::SmallVector<Value> writes = {newResult(op->getResult(0), op)};
+  llvm::SmallVector<int64_t> slots = {0, -1, -1};
+  if (clip) {
+    slots[1] = writes.size();
+    writes.push_back(newResult(clip.getResult(), clip));
+  }
+  if (finite) {
+    slots[2] = writes.size();
+    writes.push_back(newResult(finite->getResult(0), finite));
+  }
+  double limit = clip ? clip.getMaxNorm().convertToDouble() : -1.0;
+  args.push_back({"max_norm", builder.getF64FloatAttr(limit)});
+  kernel(op, name, args, reads, writes).setResultSlots(slots);
+  return success();
+}
+
 LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
   mlir::MLIRContext* context = op->getContext();
   Attribute operand = sched::OperandAttr::get(context);
@@ -54,6 +90,8 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
               target = overwrites(accumulate.getAccumulator(),
                                   accumulate.getResult());
         if (!source || !target) return failure();
+        // Its pack has written through to it.
+        if (source == target) return success();
         kernel(op, "accumulate",
                {{"dst", operand},
                 {"src", operand},
@@ -72,21 +110,6 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         return success();
       })
       .Case([&](optim::GradNormOp norm) -> LogicalResult {
-        optim::ClipFactorOp clip;
-        optim::FiniteOp finite;
-        for (mlir::Operation* user : norm.getResult().getUsers()) {
-          if (auto other = mlir::dyn_cast<optim::ClipFactorOp>(user)) {
-            if (clip && clip.getMaxNorm() != other.getMaxNorm()) {
-              auto error =
-                  other.emitOpError("clips one norm to a second limit");
-              error.attachNote(clip.getLoc()) << "first limit here";
-              return error;
-            }
-            clip = other;
-          }
-          if (auto predicate = mlir::dyn_cast<optim::FiniteOp>(user))
-            finite = predicate;
-        }
         mlir::StringAttr divisor =
             undivided(norm.getGradients().front()).second;
         llvm::SmallVector<Value> reads;
@@ -99,24 +122,38 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
           reads.push_back(ref);
         }
         llvm::SmallVector<Attribute> list(reads.size(), operand);
-        llvm::SmallVector<Value> writes = {newResult(norm.getResult(), op)};
-        llvm::SmallVector<int64_t> slots = {0, -1, -1};
-        if (clip) {
-          slots[1] = writes.size();
-          writes.push_back(newResult(clip.getResult(), clip));
+        return lowerNorm(op, "grad_norm",
+                         {{"grads", builder.getArrayAttr(list)},
+                          {"divisor", divisorArg(builder, divisor)}},
+                         reads);
+      })
+      .Case([&](optim::NormOp norm) -> LogicalResult {
+        Value sums = refOf(norm.getSums());
+        if (!sums) return failure();
+        bool wide = mlir::cast<mlir::RankedTensorType>(norm.getType())
+                        .getElementType()
+                        .isF64();
+        return lowerNorm(
+            op, "norm_finish",
+            {{"sumsq", operand},
+             {"divisor", divisorArg(builder, norm.getDivisorAttr())},
+             {"wide", builder.getBoolAttr(wide)}},
+            sums);
+      })
+      .Case([&](optim::SquareSumsOp sums) -> LogicalResult {
+        llvm::SmallVector<Value> reads;
+        for (Value gradient : sums.getGradients()) {
+          Value ref = refOf(gradient);
+          if (!ref) return failure();
+          reads.push_back(ref);
         }
-        if (finite) {
-          slots[2] = writes.size();
-          writes.push_back(newResult(finite->getResult(0), finite));
-        }
-        sched::KernelOp step =
-            kernel(op, "grad_norm",
-                   {{"grads", builder.getArrayAttr(list)},
-                    {"divisor", divisorArg(builder, divisor)},
-                    {"max_norm",
-                     clip ? f64(clip.getMaxNorm()) : f64(llvm::APFloat(-1.0))}},
-                   reads, writes);
-        step.setResultSlots(slots);
+        llvm::SmallVector<Attribute> list(reads.size(), operand);
+        kernel(op, "grad_sumsq",
+               {{"grads", builder.getArrayAttr(list)},
+                {"segments", sums.getSegmentsAttr()},
+                {"shard", sums.getShardAttr()},
+                {"rank", sched::RuntimeAttr::get(context, "rank")}},
+               reads, newResult(sums.getResult(), op));
         return success();
       })
       // Computed by the step of their norm; a second op of the kind shares the
@@ -130,7 +167,8 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
                 refs[derived->getResult(0)] = refs[user->getResult(0)];
                 return success();
               }
-            return derived->emitOpError("needs the norm of an optim.grad_norm");
+            return derived->emitOpError(
+                "needs the norm of an optim.grad_norm or optim.norm");
           })
       .Case([&](optim::AdamWOp adamw) -> LogicalResult {
         auto [sum, divisor] = undivided(adamw.getGrad());

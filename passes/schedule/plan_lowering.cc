@@ -56,6 +56,14 @@ std::string raised(const SidecarTensor& tensor) {
   return result;
 }
 
+sched::Category categoryOf(llvm::StringRef kind) {
+  return llvm::StringSwitch<sched::Category>(kind)
+      .Case("parameter", sched::Category::Parameter)
+      .Case("accumulator", sched::Category::Accumulator)
+      .Case("master", sched::Category::Master)
+      .Default(sched::Category::Optimizer);
+}
+
 }  // namespace
 
 PlanLowering::PlanLowering(sched::PlanOp plan)
@@ -143,6 +151,29 @@ LogicalResult PlanLowering::addData(mlir::BlockArgument argument,
   return success();
 }
 
+// One state entry per tensor of a bucket: a window on the whole bucket, or the
+// shard together with what the tensor is of the bucket.
+void PlanLowering::bindMembers(dist::BucketAttr bucket, Value ref) {
+  llvm::StringRef kind = bucket.getKind().getValue();
+  llvm::ArrayRef<int64_t> bounds = bucket.getBounds();
+  for (auto member : bucket.getMembers().getAsRange<dist::MemberAttr>()) {
+    auto type = mlir::cast<mlir::RankedTensorType>(member.getType().getValue());
+    Value value = bounds.empty() ? refInto(builder, ref.getLoc(), type, ref,
+                                           member.getOffset())
+                                 : ref;
+    bool isParameter = kind == "parameter";
+    auto state = builder.create<sched::StateOp>(
+        ref.getLoc(), kind, member.getNames(), value,
+        isParameter ? member.getTrainable().getValue() : true,
+        kind != "accumulator",
+        isParameter ? member.getRole().getValue() : kind);
+    if (bounds.empty()) continue;
+    state.setWholeAttr(member.getType());
+    state.setSlotOffset(member.getOffset());
+    state.setBounds(bounds);
+  }
+}
+
 LogicalResult PlanLowering::bindOne(graph::StepOp step,
                                     mlir::BlockArgument argument,
                                     mlir::Attribute role,
@@ -192,13 +223,9 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step,
       })
       .Case([&](graph::StateAttr state) -> LogicalResult {
         llvm::StringRef kind = state.getKind().getValue();
-        auto category = llvm::StringSwitch<sched::Category>(kind)
-                            .Case("accumulator", sched::Category::Accumulator)
-                            .Case("master", sched::Category::Master)
-                            .Default(sched::Category::Optimizer);
-        auto ref =
-            shared(argument, (kind + " " + state.getName().getValue()).str(),
-                   sched::Arena::State, category, state.getName(), fresh);
+        auto ref = shared(
+            argument, (kind + " " + state.getName().getValue()).str(),
+            sched::Arena::State, categoryOf(kind), state.getName(), fresh);
         if (failed(ref)) return failure();
         auto names = parameterNames.find(state.getName().str());
         if (names == parameterNames.end())
@@ -210,6 +237,15 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step,
           // would need.
           builder.create<sched::StateOp>(loc, kind, names->second, *ref, true,
                                          kind != "accumulator", kind);
+        return success();
+      })
+      .Case([&](dist::BucketAttr bucket) -> LogicalResult {
+        llvm::StringRef kind = bucket.getKind().getValue();
+        auto ref = shared(
+            argument, (kind + " " + bucket.getName().getValue()).str(),
+            sched::Arena::State, categoryOf(kind), bucket.getName(), fresh);
+        if (failed(ref)) return failure();
+        if (fresh) bindMembers(bucket, *ref);
         return success();
       })
       .Default([&](mlir::Attribute other) -> LogicalResult {

@@ -34,6 +34,7 @@ class PlanLowering {
   mlir::LogicalResult bindOne(graph::StepOp step, mlir::BlockArgument argument,
                               mlir::Attribute role, const Sidecar& sidecar,
                               llvm::StringRef scope);
+  void bindMembers(dist::BucketAttr bucket, mlir::Value ref);
   // The ref under `key`, made by `make` on first use; an error where an earlier
   // one has another type.
   mlir::FailureOr<mlir::Value> shared(mlir::BlockArgument argument,

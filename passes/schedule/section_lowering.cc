@@ -2,6 +2,7 @@
 // `position` is the index that liveness knows the current op by.
 #include "passes/schedule/section_lowering.h"
 
+#include "ir/dist/DistDialect.h"
 #include "ir/optim/OptimDialect.h"
 #include "llvm/ADT/STLExtras.h"
 
@@ -47,6 +48,21 @@ Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc,
       loc, RefType::get(type.getContext(), type), buffer);
 }
 
+Value refInto(mlir::OpBuilder& builder, mlir::Location loc,
+              mlir::RankedTensorType type, Value source, int64_t offset,
+              int64_t rankStride) {
+  auto into = source.getDefiningOp<sched::ValueOp>();
+  int64_t from = graph::elementBytes(
+      mlir::cast<RefType>(source.getType()).getTensor().getElementType());
+  int64_t to = graph::elementBytes(type.getElementType());
+  auto count = [&](int64_t elements) {
+    return builder.getI64IntegerAttr(elements * from / to);
+  };
+  return builder.create<sched::ValueOp>(
+      loc, RefType::get(type.getContext(), type), into.getBuffer(),
+      count(into.getBase() + offset), count(into.getRankStride() + rankStride));
+}
+
 SectionLowering::SectionLowering(sched::SectionOp section,
                                  llvm::ArrayRef<mlir::Operation*> order,
                                  llvm::ArrayRef<Value> results,
@@ -59,30 +75,32 @@ SectionLowering::SectionLowering(sched::SectionOp section,
       liveness(order, results) {}
 
 LogicalResult SectionLowering::run() {
+  planDeliveries();
   for (auto [i, op] : llvm::enumerate(order)) {
     position = i;
     if (isView(op)) continue;
-    if (failed(lowerOp(op))) return failure();
+    if (failed(lowerOp(op)) || failed(deliverAfter(op))) return failure();
   }
   return success();
 }
 
 Value SectionLowering::refOf(Value value) {
   if (Value ref = refs.lookup(value)) return ref;
-  auto view = value.getDefiningOp<graph::ViewLike>();
-  if (!view) {
+  mlir::Operation* op = value.getDefiningOp();
+  Value looksInto = viewSource(op);
+  if (!looksInto) {
     mlir::emitError(value.getLoc(), "a value of section '")
         << section.getName() << "' is not computed in it";
     return nullptr;
   }
-  Value source = refOf(view.getViewSource());
+  Value source = refOf(looksInto);
   if (!source) return nullptr;
   auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
-  Value ref = builder.create<sched::ValueOp>(
-      value.getLoc(), RefType::get(type.getContext(), type),
-      source.getDefiningOp<sched::ValueOp>().getBuffer());
-  refs[value] = ref;
-  return ref;
+  int64_t offset = 0, rankStride = 0;
+  if (auto slot = mlir::dyn_cast<dist::SlotOp>(op)) offset = slot.getOffset();
+  if (mlir::isa<dist::ShardOp>(op)) rankStride = type.getNumElements();
+  return refs[value] =
+             refInto(builder, value.getLoc(), type, source, offset, rankStride);
 }
 
 LogicalResult SectionLowering::addResult(llvm::StringRef kind,
@@ -124,18 +142,6 @@ Value SectionLowering::newResult(Value value, mlir::Operation* origin) {
   return ref;
 }
 
-template <typename Step>
-void SectionLowering::annotate(Step step, mlir::Operation* origin) {
-  if (auto rng = origin->getAttrOfType<mlir::IntegerAttr>(
-          graph::GraphDialect::kRngIdAttr))
-    step.setRngId(rng.getInt());
-  if (auto phase = origin->getAttrOfType<graph::PhaseAttr>(
-          graph::GraphDialect::kPhaseAttr))
-    step.setPhase(static_cast<uint64_t>(phase.getValue()));
-  if (auto costed = mlir::dyn_cast<graph::Costed>(origin))
-    step.setFlops(costed.getFlops());
-}
-
 void SectionLowering::copy(mlir::Operation* origin, Value from, Value to) {
   auto step = builder.create<sched::CopyOp>(origin->getLoc(), from, to);
   annotate(step, origin);
@@ -167,6 +173,9 @@ LogicalResult SectionLowering::lowerOp(mlir::Operation* op) {
   if (op->getName().getDialectNamespace() ==
       optim::OptimDialect::getDialectNamespace())
     return lowerOptim(op);
+  if (op->getName().getDialectNamespace() ==
+      dist::DistDialect::getDialectNamespace())
+    return lowerDist(op);
   if (op->getName().getStringRef() == "graph.copy") return lowerCopy(op);
   if (graph::isAtenCall(op)) return lowerCall(op);
   return op->emitOpError(
@@ -323,10 +332,7 @@ LogicalResult SectionLowering::lowerViewUpdate(graph::ViewUpdateOp op) {
       mlir::cast<mlir::RankedTensorType>(op.getResult().getType())
           .getElementType(),
       op.getLayout());
-  Value view = builder.create<sched::ValueOp>(
-      op.getLoc(), RefType::get(op.getContext(), window),
-      target.getDefiningOp<sched::ValueOp>().getBuffer());
-  copy(op, update, view);
+  copy(op, update, refInto(builder, op.getLoc(), window, target));
   return success();
 }
 
@@ -349,9 +355,7 @@ LogicalResult SectionLowering::lowerCopy(mlir::Operation* op) {
                                          from.storageBytes);
     auto expanded =
         mlir::RankedTensorType::get(type.getShape(), element, layout);
-    source = builder.create<sched::ValueOp>(
-        op->getLoc(), RefType::get(op->getContext(), expanded),
-        source.getDefiningOp<sched::ValueOp>().getBuffer());
+    source = refInto(builder, op->getLoc(), expanded, source);
   }
   copy(op, source, newResult(op->getResult(0), op));
   return success();

@@ -7,6 +7,7 @@
 #ifndef HEDDLE_PASSES_SCHEDULE_SECTION_LOWERING_H_
 #define HEDDLE_PASSES_SCHEDULE_SECTION_LOWERING_H_
 
+#include "ir/dist/DistDialect.h"
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
 #include "ir/sched/Sched.h"
@@ -29,6 +30,13 @@ mlir::Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc,
                        mlir::RankedTensorType type, sched::Arena arena,
                        sched::Category category, llvm::StringRef label);
 
+// A ref of `type` into the bytes that `source` looks into, `offset` elements of
+// source's type further on, and with every rank coordinate another
+// `rankStride`.
+mlir::Value refInto(mlir::OpBuilder& builder, mlir::Location loc,
+                    mlir::RankedTensorType type, mlir::Value source,
+                    int64_t offset = 0, int64_t rankStride = 0);
+
 class SectionLowering {
  public:
   // `given` maps step arguments (and values of other sections) to refs of the
@@ -49,6 +57,9 @@ class SectionLowering {
   mlir::LogicalResult addResult(llvm::StringRef kind, llvm::StringRef name,
                                 mlir::Value value);
 
+  // `value` is computed into `ref`, where the op that makes it can.
+  void placeInto(mlir::Value value, mlir::Value ref) { wanted[value] = ref; }
+
   mlir::OpBuilder& getBuilder() { return builder; }
   sched::KernelOp kernel(
       mlir::Operation* origin, llvm::StringRef name,
@@ -59,6 +70,19 @@ class SectionLowering {
  private:
   // Optimizer ops (optim_lowering.cc).
   mlir::LogicalResult lowerOptim(mlir::Operation* op);
+  mlir::LogicalResult lowerNorm(
+      mlir::Operation* op, llvm::StringRef name,
+      llvm::SmallVector<std::pair<llvm::StringRef, mlir::Attribute>> args,
+      mlir::ValueRange reads);
+
+  // Windows, packs and collectives (dist_lowering.cc).
+  mlir::LogicalResult lowerDist(mlir::Operation* op);
+  void planDeliveries();
+  mlir::LogicalResult deliverAfter(mlir::Operation* op);
+  mlir::LogicalResult deliver(dist::PackOp pack, unsigned number);
+  mlir::Value packTarget(dist::PackOp pack);
+  void clearGaps(dist::PackOp pack, mlir::Value bucket);
+  mlir::Value collectiveTarget(mlir::Operation* op);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);
   mlir::LogicalResult lowerCall(mlir::Operation* op);
@@ -83,10 +107,27 @@ class SectionLowering {
   llvm::DenseSet<mlir::Operation*> inSection;
   llvm::DenseMap<mlir::Value, sched::Category> resultCategory;
   RefMap refs;
+  RefMap wanted;
+  // Packs and the operands of theirs that an op computes.
+  llvm::DenseMap<mlir::Operation*,
+                 llvm::SmallVector<std::pair<dist::PackOp, unsigned>, 1>>
+      deliveries;
   mlir::OpBuilder builder;
   Liveness liveness;
   int64_t position = 0;
 };
+
+template <typename Step>
+void SectionLowering::annotate(Step step, mlir::Operation* origin) {
+  if (auto rng = origin->getAttrOfType<mlir::IntegerAttr>(
+          graph::GraphDialect::kRngIdAttr))
+    step.setRngId(rng.getInt());
+  if (auto phase = origin->getAttrOfType<graph::PhaseAttr>(
+          graph::GraphDialect::kPhaseAttr))
+    step.setPhase(static_cast<uint64_t>(phase.getValue()));
+  if (auto costed = mlir::dyn_cast<graph::Costed>(origin))
+    step.setFlops(costed.getFlops());
+}
 
 }  // namespace heddle
 

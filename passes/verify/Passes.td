@@ -14,4 +14,15 @@ def VerifyFunctional : Pass<"graph-verify-functional", "::heddle::graph::StepOp"
   }];
 }
 
+def VerifyDistributed : Pass<"dist-verify", "::mlir::ModuleOp"> {
+  let summary = "Checks that a step fits the mesh it runs on";
+  let description = [{
+    Closes the phase of sharding passes. Rules:
+    * dist_mesh_r1: every collective and shard names an axis of the module's mesh.
+    * dist_all_gather_r2, dist_reduce_scatter_r2, dist_shard_r1: lengths agree with the axis's number of ranks.
+    * dist_bucket_r1: a bucket argument has the element type and length that its members and bounds ask for; every new bucket has its argument, of the same type.
+    * dist_bucket_r2: training and evaluation lay a bucket out alike.
+  }];
+}
+
 #endif  // HEDDLE_PASSES_VERIFY_PASSES

@@ -1,0 +1,543 @@
+// Rewrites a step bucket by bucket: gradients are packed, reduced and
+// accumulated together, updates run on buckets or shards, parameters are
+// windows into buckets. Plans all buckets first, writes second, erases what the
+// one-rank step had last. Invariant: the arithmetic on each element is that of
+// the one-rank update; only sums over ranks and the norm's order are new. What
+// would break it: a use of a parameter in the backward pass that reaches it
+// through a view taken in the forward pass; in stage 3 such views are taken
+// again, or the gathered bucket would live from one pass to the other.
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringSet.h"
+#include "mlir/IR/IRMapping.h"
+#include "passes/graph/functional_forms.h"
+#include "passes/zero/Passes.h"
+#include "passes/zero/buckets.h"
+
+namespace heddle::zero {
+#define GEN_PASS_DEF_ZEROPARTITION
+#include "passes/zero/Passes.h.inc"
+
+using namespace mlir;
+
+namespace {
+
+constexpr llvm::StringLiteral kAxis = "dp";
+
+Value rootOf(Value value) {
+  while (auto view = value.getDefiningOp<graph::ViewLike>())
+    value = view.getViewSource();
+  return value;
+}
+
+void setPhase(Operation* op, graph::Phase phase) {
+  op->setDiscardableAttr(graph::GraphDialect::kPhaseAttr,
+                         graph::PhaseAttr::get(op->getContext(), phase));
+}
+
+bool isBackward(Operation* op) {
+  auto phase =
+      op->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr);
+  return phase && phase.getValue() != graph::Phase::Forward;
+}
+
+// One step being rewritten.
+class Partition {
+ public:
+  Partition(graph::StepOp step, llvm::ArrayRef<Bucket> buckets, int64_t ranks,
+            int stage, Type reduceType)
+      : step(step),
+        block(step.getBody().front()),
+        buckets(buckets),
+        ranks(ranks),
+        stage(stage),
+        reduceType(reduceType),
+        builder(step.getContext()),
+        argRoles(step.getArgRoles().begin(), step.getArgRoles().end()),
+        resultRoles(step.getResultRoles().begin(),
+                    step.getResultRoles().end()) {}
+
+  LogicalResult runTraining() {
+    for (const Bucket& bucket : buckets) {
+      Rewritten& state = rewritten.emplace_back();
+      state.parameter = addBucket(bucket, "parameter", bucket.element(),
+                                  /*sharded=*/stage == 3);
+      if (bucket.trained) reduceGradients(bucket, state);
+    }
+    limitNorm();
+    for (auto [bucket, state] : llvm::zip(buckets, rewritten))
+      if (bucket.trained) update(bucket, state);
+    eraseUpdates();
+    return finish();
+  }
+
+  LogicalResult runEvaluation() {
+    for (const Bucket& bucket : buckets)
+      rewritten.push_back({addBucket(bucket, "parameter", bucket.element(),
+                                     /*sharded=*/stage == 3)});
+    return finish();
+  }
+
+ private:
+  struct Rewritten {
+    Value parameter;
+    Value accumulated;  // bucket or shard, summed over micro-batches
+    Value reduced;      // and over ranks
+    Value averaged;
+  };
+
+  int64_t shardOf(const Bucket& bucket) const {
+    return bucket.elements / ranks;
+  }
+
+  RankedTensorType flat(int64_t elements, Type element) {
+    return RankedTensorType::get({elements}, element);
+  }
+
+  Value addBucket(const Bucket& bucket, llvm::StringRef kind, Type element,
+                  bool sharded) {
+    int64_t shard = shardOf(bucket);
+    llvm::SmallVector<int64_t> bounds;
+    if (sharded)
+      for (int64_t r = 0; r <= ranks; ++r) bounds.push_back(r * shard);
+    argRoles.push_back(dist::BucketAttr::get(
+        step.getContext(), builder.getStringAttr(bucket.name),
+        builder.getStringAttr(kind), membersOf(bucket, element),
+        builder.getDenseI64ArrayAttr(bounds)));
+    Location loc = block.getArgument(bucket.members.front().argument).getLoc();
+    return block.addArgument(flat(sharded ? shard : bucket.elements, element),
+                             loc);
+  }
+
+  void giveBack(const Bucket& bucket, llvm::StringRef kind, Value value) {
+    resultRoles.push_back(dist::NewBucketAttr::get(
+        step.getContext(), builder.getStringAttr(bucket.name),
+        builder.getStringAttr(kind)));
+    block.getTerminator()->insertOperands(
+        block.getTerminator()->getNumOperands(), value);
+  }
+
+  template <typename Op>
+  Value collective(Location loc, Type type, Value value, graph::Phase phase) {
+    auto op = builder.create<Op>(loc, type, value, kAxis);
+    setPhase(op, phase);
+    return op.getResult();
+  }
+
+  // The op after which every gradient of the bucket is there; null where all
+  // are arguments.
+  Operation* lastGradient(const Bucket& bucket) {
+    Operation* last = nullptr;
+    for (const Member& member : bucket.members) {
+      optim::AccumulateOp accumulate = member.accumulate;
+      Operation* op = accumulate.getValue().getDefiningOp();
+      if (op && (!last || last->isBeforeInBlock(op))) last = op;
+    }
+    return last;
+  }
+
+  void reduceGradients(const Bucket& bucket, Rewritten& state) {
+    if (Operation* last = lastGradient(bucket)) {
+      builder.setInsertionPointAfter(last);
+    } else {
+      builder.setInsertionPointToStart(&block);
+    }
+    optim::AccumulateOp first = bucket.members.front().accumulate;
+    Location loc = first.getLoc();
+    Type accumulateType =
+        llvm::cast<RankedTensorType>(first.getAccumulator().getType())
+            .getElementType();
+    Type wire = stage >= 2 && reduceType ? reduceType : accumulateType;
+    llvm::SmallVector<Value> values;
+    llvm::SmallVector<int64_t> offsets;
+    llvm::SmallVector<Attribute> types;
+    for (const Member& member : bucket.members) {
+      optim::AccumulateOp accumulate = member.accumulate;
+      values.push_back(accumulate.getValue());
+      offsets.push_back(member.offset);
+      types.push_back(TypeAttr::get(withElement(member.type, wire)));
+    }
+    auto pack = builder.create<dist::PackOp>(
+        loc, flat(bucket.elements, wire), values,
+        builder.getDenseI64ArrayAttr(offsets), builder.getArrayAttr(types));
+    setPhase(pack, graph::Phase::Backward);
+    Value summand = pack;
+    if (stage >= 2)
+      summand = collective<dist::ReduceScatterOp>(
+          loc, flat(shardOf(bucket), wire), pack, graph::Phase::Backward);
+    Value old = addBucket(bucket, "accumulator", accumulateType, stage >= 2);
+    auto sum =
+        builder.create<optim::AccumulateOp>(loc, old.getType(), old, summand);
+    setPhase(sum, graph::Phase::Backward);
+    giveBack(bucket, "accumulator", sum);
+    state.accumulated = sum;
+
+    builder.setInsertionPoint(block.getTerminator());
+    state.reduced = sum;
+    if (stage == 0)
+      state.reduced = collective<dist::AllReduceOp>(loc, old.getType(), sum,
+                                                    graph::Phase::Update);
+    if (stage == 1)
+      state.reduced = collective<dist::ReduceScatterOp>(
+          loc, flat(shardOf(bucket), accumulateType), sum,
+          graph::Phase::Update);
+    optim::AdamWOp adamw = bucket.members.front().adamw;
+    auto old_average = adamw.getGrad().getDefiningOp<optim::AverageOp>();
+    divisor = old_average.getDivisorAttr();
+    state.averaged = average(loc, state.reduced);
+  }
+
+  Value average(Location loc, Value value) {
+    auto op =
+        builder.create<optim::AverageOp>(loc, value.getType(), value, divisor);
+    setPhase(op, graph::Phase::Update);
+    return op;
+  }
+
+  // The norm over all parameters, where the one-rank step takes it, and what
+  // depends on it.
+  void limitNorm() {
+    auto norms = llvm::to_vector(block.getOps<optim::GradNormOp>());
+    builder.setInsertionPoint(block.getTerminator());
+    for (optim::GradNormOp old : norms) {
+      Value norm = stage == 0 ? wholeNorm(old) : shardedNorm(old);
+      setPhase(norm.getDefiningOp(), graph::Phase::Update);
+      // Its users stand before it: they move behind.
+      for (Operation* user : llvm::to_vector(old.getResult().getUsers()))
+        if (user != block.getTerminator())
+          user->moveBefore(block.getTerminator());
+      old.getResult().replaceAllUsesWith(norm);
+      old.erase();
+    }
+  }
+
+  // Every rank has every gradient: the same sum as one rank's, in its order.
+  Value wholeNorm(optim::GradNormOp old) {
+    llvm::DenseMap<int64_t, Value> byArgument;
+    for (auto [bucket, state] : llvm::zip(buckets, rewritten)) {
+      if (!bucket.trained) continue;
+      Type element = llvm::cast<RankedTensorType>(state.reduced.getType())
+                         .getElementType();
+      for (const Member& member : bucket.members) {
+        auto slot = builder.create<dist::SlotOp>(
+            old.getLoc(), withElement(member.type, element), state.reduced,
+            builder.getI64IntegerAttr(member.offset));
+        byArgument[member.argument] = average(old.getLoc(), slot);
+      }
+    }
+    llvm::SmallVector<std::pair<int64_t, Value>> sorted(byArgument.begin(),
+                                                        byArgument.end());
+    llvm::sort(sorted, llvm::less_first());
+    llvm::SmallVector<Value> gradients(llvm::make_second_range(sorted));
+    return builder.create<optim::GradNormOp>(
+        old.getLoc(), old.getResult().getType(), gradients);
+  }
+
+  Value shardedNorm(optim::GradNormOp old) {
+    llvm::SmallVector<Value> shards;
+    llvm::SmallVector<int64_t> segments, lengths;
+    int64_t parameters = 0;
+    for (auto [bucket, state] : llvm::zip(buckets, rewritten)) {
+      if (!bucket.trained) continue;
+      shards.push_back(state.reduced);
+      lengths.push_back(shardOf(bucket));
+      segments.push_back(bucket.members.size());
+      parameters += bucket.members.size();
+      for (const Member& member : bucket.members)
+        segments.append({member.offset, member.elements});
+    }
+    Location loc = old.getLoc();
+    auto sums = builder.create<optim::SquareSumsOp>(
+        loc, flat(parameters, builder.getF64Type()), shards,
+        builder.getDenseI64ArrayAttr(segments),
+        builder.getDenseI64ArrayAttr(lengths));
+    setPhase(sums, graph::Phase::Update);
+    Value all = collective<dist::AllReduceOp>(loc, sums.getType(), sums,
+                                              graph::Phase::Update);
+    return builder.create<optim::NormOp>(loc, old.getResult().getType(), all,
+                                         divisor);
+  }
+
+  void update(const Bucket& bucket, Rewritten& state) {
+    optim::AdamWOp old = bucket.members.front().adamw;
+    builder.setInsertionPoint(block.getTerminator());
+    Location loc = old.getLoc();
+    bool sharded = stage >= 1;
+    auto elementOf = [](Value value) {
+      return llvm::cast<RankedTensorType>(value.getType()).getElementType();
+    };
+    bool hasMaster = elementOf(old.getParam()) != bucket.element();
+    Value param = state.parameter;
+    if (hasMaster) {
+      param = addBucket(bucket, "master", elementOf(old.getParam()), sharded);
+    } else if (sharded && stage < 3) {
+      param = builder.create<dist::ShardOp>(
+          loc, flat(shardOf(bucket), bucket.element()), param, kAxis);
+    }
+    Value average =
+        addBucket(bucket, "exp_avg", elementOf(old.getExpAvg()), sharded);
+    Value square =
+        addBucket(bucket, "exp_avg_sq", elementOf(old.getExpAvgSq()), sharded);
+    auto adamw = builder.create<optim::AdamWOp>(
+        loc, TypeRange{param.getType(), average.getType(), square.getType()},
+        param, state.averaged, average, square, old.getFactor(),
+        old.getFinite(), old.getBeta1Attr(), old.getBeta2Attr(),
+        old.getEpsAttr(), old.getWeightDecayAttr(), old.getLrScaleAttr(),
+        old.getGroupAttr());
+    setPhase(adamw, graph::Phase::Update);
+    Value fresh = adamw.getNewParam();
+    if (hasMaster) {
+      giveBack(bucket, "master", fresh);
+      Type whole =
+          flat(llvm::cast<RankedTensorType>(fresh.getType()).getNumElements(),
+               bucket.element());
+      fresh =
+          graph::createAten(
+              builder, loc, "graph._to_copy", whole, fresh,
+              {builder.getNamedAttr("dtype", TypeAttr::get(bucket.element())),
+               builder.getNamedAttr("non_blocking",
+                                    builder.getBoolAttr(false))},
+              adamw)
+              ->getResult(0);
+    }
+    if (stage == 1 || stage == 2)
+      fresh = collective<dist::AllGatherOp>(loc, state.parameter.getType(),
+                                            fresh, graph::Phase::Update);
+    giveBack(bucket, "parameter", fresh);
+    giveBack(bucket, "exp_avg", adamw.getNewExpAvg());
+    giveBack(bucket, "exp_avg_sq", adamw.getNewExpAvgSq());
+  }
+
+  // Removes the one-rank update: its results, ops and state arguments.
+  void eraseUpdates() {
+    llvm::StringSet<> names;
+    for (const Bucket& bucket : buckets)
+      for (const Member& member : bucket.members)
+        if (bucket.trained) names.insert(member.role.getName().getValue());
+    Operation* terminator = block.getTerminator();
+    for (int64_t i = resultRoles.size() - 1; i >= 0; --i) {
+      auto fresh = llvm::dyn_cast<graph::NewValueAttr>(resultRoles[i]);
+      bool replaced = llvm::isa<graph::NewStateAttr>(resultRoles[i]) ||
+                      (fresh && names.contains(fresh.getName().getValue()));
+      if (!replaced) continue;
+      Operation* op = terminator->getOperand(i).getDefiningOp();
+      terminator->eraseOperand(i);
+      resultRoles.erase(resultRoles.begin() + i);
+      if (op && op->use_empty() && !llvm::isa<optim::AdamWOp>(op) &&
+          !llvm::isa<optim::AccumulateOp>(op))
+        op->erase();  // the cast to the parameter's dtype
+    }
+    for (const Bucket& bucket : buckets)
+      for (const Member& member : bucket.members) {
+        if (!bucket.trained) continue;
+        optim::AdamWOp adamw = member.adamw;
+        Operation* average = adamw.getGrad().getDefiningOp();
+        adamw.erase();
+        average->erase();
+        optim::AccumulateOp accumulate = member.accumulate;
+        accumulate.erase();
+      }
+  }
+
+  // Parameters become windows, buffers rank 0's; the roles are written and the
+  // arguments that nothing reads any more go.
+  LogicalResult finish() {
+    shareBuffers();
+    for (auto [bucket, state] : llvm::zip(buckets, rewritten))
+      if (failed(place(bucket, state.parameter))) return failure();
+    llvm::BitVector gone(block.getNumArguments());
+    llvm::StringSet<> placed;
+    for (const Bucket& bucket : buckets)
+      for (const Member& member : bucket.members)
+        placed.insert(member.role.getName().getValue());
+    for (auto [i, role] : llvm::enumerate(argRoles)) {
+      if (auto param = llvm::dyn_cast<graph::ParamAttr>(role);
+          param && placed.contains(param.getName().getValue()))
+        gone.set(i);
+      if (auto state = llvm::dyn_cast<graph::StateAttr>(role);
+          state && placed.contains(state.getName().getValue()))
+        gone.set(i);
+    }
+    llvm::SmallVector<Attribute> kept;
+    for (auto [i, role] : llvm::enumerate(argRoles))
+      if (!gone.test(i)) kept.push_back(role);
+    block.eraseArguments(gone);
+    step.setArgRolesAttr(builder.getArrayAttr(kept));
+    step.setResultRolesAttr(builder.getArrayAttr(resultRoles));
+    return success();
+  }
+
+  void shareBuffers() {
+    if (ranks == 1) return;
+    Operation* terminator = block.getTerminator();
+    builder.setInsertionPoint(terminator);
+    llvm::StringSet<> parameters;
+    for (Attribute role : argRoles)
+      if (auto param = llvm::dyn_cast<graph::ParamAttr>(role))
+        parameters.insert(param.getName().getValue());
+    for (auto [i, role] : llvm::enumerate(resultRoles)) {
+      auto fresh = llvm::dyn_cast<graph::NewValueAttr>(role);
+      if (!fresh || parameters.contains(fresh.getName().getValue())) continue;
+      Value value = terminator->getOperand(i);
+      terminator->setOperand(
+          i, collective<dist::BroadcastOp>(value.getLoc(), value.getType(),
+                                           value, graph::Phase::Forward));
+    }
+  }
+
+  // The argument of `member` in this step: a second program numbers its
+  // arguments differently, and may not use all parameters.
+  BlockArgument argumentOf(const Member& member) {
+    for (auto [i, role] : llvm::enumerate(argRoles)) {
+      auto param = llvm::dyn_cast<graph::ParamAttr>(role);
+      if (param && param.getName() == member.role.getName())
+        return block.getArgument(i);
+    }
+    return nullptr;
+  }
+
+  LogicalResult place(const Bucket& bucket, Value parameter) {
+    if (stage == 3) return gather(bucket, parameter);
+    builder.setInsertionPointToStart(&block);
+    for (const Member& member : bucket.members) {
+      BlockArgument argument = argumentOf(member);
+      if (!argument || argument.use_empty()) continue;
+      argument.replaceAllUsesWith(window(member, parameter, argument));
+    }
+    return success();
+  }
+
+  Value window(const Member& member, Value bucket, BlockArgument argument) {
+    return builder.create<dist::SlotOp>(
+        argument.getLoc(), argument.getType(), bucket,
+        builder.getI64IntegerAttr(member.offset));
+  }
+
+  // Stage 3: gathered before the first use in each pass over the layer.
+  LogicalResult gather(const Bucket& bucket, Value shard) {
+    llvm::DenseMap<Value, const Member*> members;
+    for (const Member& member : bucket.members)
+      if (BlockArgument argument = argumentOf(member))
+        members[argument] = &member;
+    // Ops that read a member's elements, in program order.
+    llvm::SmallVector<Operation*> forward, backward;
+    for (Operation& op : block) {
+      if (llvm::isa<graph::ViewLike>(op)) continue;
+      bool reads = llvm::any_of(op.getOperands(), [&](Value operand) {
+        return members.count(rootOf(operand)) != 0;
+      });
+      if (!reads) continue;
+      if (&op == block.getTerminator())
+        return step.emitError("returns a parameter of ")
+               << bucket.members.front().role.getName()
+               << "'s bucket, which stage 3 shards; return a clone of it";
+      (isBackward(&op) ? backward : forward).push_back(&op);
+    }
+    for (llvm::ArrayRef<Operation*> users :
+         {llvm::ArrayRef(forward), llvm::ArrayRef(backward)})
+      if (!users.empty()) gatherFor(users, members, bucket, shard);
+    // What is left are views that nothing reads.
+    for (auto [argument, member] : members) eraseViews(argument);
+    return success();
+  }
+
+  void gatherFor(llvm::ArrayRef<Operation*> users,
+                 const llvm::DenseMap<Value, const Member*>& members,
+                 const Bucket& bucket, Value shard) {
+    builder.setInsertionPoint(users.front());
+    Value whole = collective<dist::AllGatherOp>(
+        users.front()->getLoc(), flat(bucket.elements, bucket.element()), shard,
+        isBackward(users.front()) ? graph::Phase::Backward
+                                  : graph::Phase::Forward);
+    IRMapping taken;
+    // The window on a member, or the view of it, taken again.
+    std::function<Value(Value)> again = [&](Value value) -> Value {
+      if (Value known = taken.lookupOrNull(value)) return known;
+      auto member = members.find(value);
+      if (member != members.end()) {
+        Value slot =
+            window(*member->second, whole, llvm::cast<BlockArgument>(value));
+        taken.map(value, slot);
+        return slot;
+      }
+      Operation* view = value.getDefiningOp();
+      again(llvm::cast<graph::ViewLike>(view).getViewSource());
+      builder.clone(*view, taken);
+      return taken.lookup(value);
+    };
+    for (Operation* user : users)
+      for (OpOperand& operand : user->getOpOperands())
+        if (members.count(rootOf(operand.get())))
+          operand.set(again(operand.get()));
+  }
+
+  void eraseViews(Value value) {
+    for (Operation* user : llvm::to_vector(value.getUsers())) {
+      for (Value result : user->getResults()) eraseViews(result);
+      if (user->use_empty()) user->erase();
+    }
+  }
+
+  graph::StepOp step;
+  Block& block;
+  llvm::ArrayRef<Bucket> buckets;
+  int64_t ranks;
+  int stage;
+  Type reduceType;
+  OpBuilder builder;
+  llvm::SmallVector<Attribute> argRoles, resultRoles;
+  llvm::SmallVector<Rewritten> rewritten;
+  StringAttr divisor;
+};
+
+class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
+ public:
+  using ZeroPartitionBase::ZeroPartitionBase;
+
+ private:
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    int64_t ranks = dist::axisSize(module, kAxis);
+    if (stage < 0 || stage > 3) {
+      module.emitError("has no ZeRO stage ") << stage << "; stages are 0 to 3";
+      return signalPassFailure();
+    }
+    auto steps = llvm::to_vector(module.getOps<graph::StepOp>());
+    if (steps.empty()) {
+      module.emitError("has no graph.step to partition");
+      return signalPassFailure();
+    }
+    Type reduceType;
+    if (!reduceDtype.empty() && !(reduceType = floatType(reduceDtype))) {
+      module.emitError("has no dtype '")
+          << reduceDtype << "'; use fp64, fp32, bf16 or fp16";
+      return signalPassFailure();
+    }
+    auto buckets = planBuckets(steps[0], ranks, /*frozen=*/stage == 3);
+    if (failed(buckets)) return signalPassFailure();
+    bool trains =
+        llvm::any_of(*buckets, [](const Bucket& each) { return each.trained; });
+    if (!trains) {
+      steps[0].emitError(
+          "updates no parameter; run graph-append-optimizer before "
+          "zero-partition");
+      return signalPassFailure();
+    }
+    for (auto [i, step] : llvm::enumerate(steps)) {
+      Partition partition(step, *buckets, ranks, stage, reduceType);
+      if (failed(i == 0 ? partition.runTraining() : partition.runEvaluation()))
+        return signalPassFailure();
+    }
+  }
+
+  Type floatType(llvm::StringRef name) {
+    Builder builder(&getContext());
+    if (name == "fp64") return builder.getF64Type();
+    if (name == "fp32") return builder.getF32Type();
+    if (name == "bf16") return builder.getBF16Type();
+    if (name == "fp16") return builder.getF16Type();
+    return nullptr;
+  }
+};
+
+}  // namespace
+}  // namespace heddle::zero
