@@ -111,6 +111,12 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
     return absl::InvalidArgumentError(absl::StrCat("inputs for ", inputs.size(),
                                                    " ranks, and the plan has ",
                                                    sessions_.size()));
+  if (size() == 1) {
+    absl::StatusOr<TensorMap> results =
+        sessions_[0]->Run(name, inputs.empty() ? TensorMap() : inputs[0]);
+    if (!results.ok()) return results.status();
+    return std::vector<TensorMap>{*std::move(results)};
+  }
   const plan::Section* section = plan::FindSection(plan(), name);
   if (section == nullptr) return sessions_[0]->Execute(name);  // says so
   for (int r = 0; r < size(); ++r) {

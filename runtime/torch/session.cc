@@ -300,11 +300,15 @@ std::string Session::StateNames() const {
   for (const plan::StateEntry& entry : plan().state) {
     const plan::Value& value = plan().values[entry.value];
     const bool sharded = !entry.bounds.empty();
+    const int64_t elements =
+        sharded ? PartOf(entry, executable_->memory().coordinate()).count
+                : plan::ElementCount(value);
     entries.push_back({{"kind", entry.kind},
                        {"names", entry.names},
                        {"dtype", plan::DTypeName(value.dtype)},
                        {"shape", sharded ? entry.sizes : value.sizes},
                        {"sharded", sharded},
+                       {"bytes", elements * plan::ElementSize(value.dtype)},
                        {"trainable", entry.trainable},
                        {"persistent", entry.persistent},
                        {"role", entry.role}});

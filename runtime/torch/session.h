@@ -80,7 +80,8 @@ class Session {
                                                     const TensorMap& inputs);
 
   const plan::Plan& plan() const { return executable_->plan(); }
-  // JSON: [{kind, names, dtype, shape, trainable, persistent, role}].
+  // JSON: [{kind, names, dtype, shape, sharded, bytes (of this rank),
+  // trainable, persistent, role}].
   std::string StateNames() const;
   // JSON: arenas, lower bounds, workspace, counters, work per section, the
   // configuration that made the plan.
