@@ -28,6 +28,7 @@ struct Operand {
 struct Call {
   std::map<std::string, std::vector<Operand>> tensors;
   std::map<std::string, double> scalars;
+  std::map<std::string, std::vector<int64_t>> ints;
   std::vector<Operand> results;
   // cudaStream_t for a device launch.
   void* stream = nullptr;

@@ -28,19 +28,23 @@ Executable::~Executable() = default;
 
 absl::StatusOr<std::unique_ptr<Executable>> Executable::Load(
     plan::Plan plan, device::Device& device, HandlerTable handlers,
-    uint64_t seed, std::shared_ptr<StateArena> state) {
+    uint64_t seed, std::shared_ptr<StateArena> state, Place place) {
   if (plan.target != device.target())
     return absl::FailedPreconditionError(absl::StrCat(
         "the plan was compiled for ", plan.target, " and cannot run on ",
         device.target(), "; compile the step for ", device.target()));
-  if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
+  if (!place.verified) {
+    if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
+  }
   auto executable = std::unique_ptr<Executable>(new Executable());
   executable->plan_ = std::move(plan);
   executable->device_ = &device;
   executable->handlers_ = std::move(handlers);
   executable->seed_ = seed;
-  absl::StatusOr<std::unique_ptr<Memory>> memory =
-      Memory::Create(executable->plan_, device, std::move(state));
+  executable->place_ = place;
+  executable->SetScalar("rank", static_cast<double>(place.coordinate));
+  absl::StatusOr<std::unique_ptr<Memory>> memory = Memory::Create(
+      executable->plan_, device, std::move(state), place.coordinate);
   if (!memory.ok()) return memory.status();
   executable->memory_ = *std::move(memory);
   if (absl::Status status = executable->Prepare(); !status.ok()) return status;
@@ -126,6 +130,26 @@ absl::Status Executable::RunTraced(const std::string& section,
   return RunSection(**prepared, &callback);
 }
 
+// The number of the micro-batch in the step over all ranks: rank r's are
+// [r*M, (r+1)*M), so that random steps draw what one rank would that ran all.
+absl::StatusOr<int64_t> Executable::GlobalMicro() const {
+  const int64_t ranks = plan::AxisSize(plan_, "dp");
+  if (ranks == 1) return micro_;
+  const auto all = scalars_.find("micro_batches");
+  if (all != scalars_.end())
+    return place_.coordinate * (static_cast<int64_t>(all->second) / ranks) +
+           micro_;
+  for (const auto& [name, section] : sections_) {
+    for (const plan::Step& step : section.section->steps) {
+      if (step.rng_id >= 0)
+        return absl::FailedPreconditionError(
+            "the plan has random steps and the run-time scalar "
+            "'micro_batches', counted over all ranks, was not set");
+    }
+  }
+  return micro_;
+}
+
 absl::Status Executable::RunSection(PreparedSection& prepared,
                                     const StepCallback* callback) {
   if (!broken_.ok())
@@ -139,7 +163,9 @@ absl::Status Executable::RunSection(PreparedSection& prepared,
   RunContext context;
   context.scalars = &scalars_;
   context.seed = seed_;
-  context.micro = micro_;
+  absl::StatusOr<int64_t> micro = GlobalMicro();
+  if (!micro.ok()) return micro.status();
+  context.micro = *micro;
   if (const auto step = scalars_.find("step"); step != scalars_.end())
     context.step = static_cast<int64_t>(step->second);
   absl::Status status;

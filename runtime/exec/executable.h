@@ -21,6 +21,14 @@
 
 namespace heddle::exec {
 
+// Which of the plan's ranks an executable is.
+struct Place {
+  // Along axis "dp".
+  int64_t coordinate = 0;
+  // True if another rank's executable has had the same plan verified.
+  bool verified = false;
+};
+
 class Executable {
  public:
   // Called after each step of a traced run, with the step's index in its
@@ -31,7 +39,8 @@ class Executable {
   // kind that the plan uses; Unimplemented names the first one without.
   static absl::StatusOr<std::unique_ptr<Executable>> Load(
       plan::Plan plan, device::Device& device, HandlerTable handlers,
-      uint64_t seed, std::shared_ptr<StateArena> state = nullptr);
+      uint64_t seed, std::shared_ptr<StateArena> state = nullptr,
+      Place place = {});
   ~Executable();
 
   // Runs one section and returns when all of it is done. Inputs lie in memory()
@@ -60,6 +69,7 @@ class Executable {
 
   Executable() = default;
   absl::Status Prepare();
+  absl::StatusOr<int64_t> GlobalMicro() const;
   absl::StatusOr<PreparedSection*> Find(const std::string& section);
   absl::Status RunSection(PreparedSection& prepared,
                           const StepCallback* callback);
@@ -78,6 +88,7 @@ class Executable {
   std::map<std::string, PreparedSection> sections_;
   std::vector<std::unique_ptr<device::Stream>> streams_;
   std::map<std::string, double> scalars_;
+  Place place_;
   int64_t micro_ = 0;
   absl::Status broken_;
 };

@@ -18,8 +18,9 @@ uint64_t AlignUp(uint64_t bytes) {
 
 absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(
     const plan::Plan& plan, device::Device& device,
-    std::shared_ptr<StateArena> state) {
+    std::shared_ptr<StateArena> state, int64_t coordinate) {
   auto memory = std::unique_ptr<Memory>(new Memory());
+  memory->coordinate_ = coordinate;
   memory->plan_ = &plan;
   memory->device_ = &device;
   device::Allocator& allocator = device.allocator();
@@ -103,9 +104,14 @@ absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(
   return memory;
 }
 
+int64_t Memory::Offset(uint32_t value) const {
+  const plan::Value& v = plan_->values[value];
+  return v.offset + coordinate_ * v.rank_stride;
+}
+
 char* Memory::Address(uint32_t value) const {
   const plan::Value& v = plan_->values[value];
-  return buffers_[v.buffer] + v.offset * plan::ElementSize(v.dtype);
+  return buffers_[v.buffer] + Offset(value) * plan::ElementSize(v.dtype);
 }
 
 }  // namespace heddle::exec

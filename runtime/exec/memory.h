@@ -28,16 +28,19 @@ struct StateArena {
 class Memory {
  public:
   // `state` nullptr: a fresh state arena. InvalidArgument if the given one has
-  // another layout.
+  // another layout. `coordinate`: the rank's along axis "dp".
   static absl::StatusOr<std::unique_ptr<Memory>> Create(
       const plan::Plan& plan, device::Device& device,
-      std::shared_ptr<StateArena> state);
+      std::shared_ptr<StateArena> state, int64_t coordinate = 0);
 
   // Start of a buffer. Every input buffer has its own place, whatever its
   // offset.
   char* BufferAddress(uint32_t buffer) const { return buffers_[buffer]; }
+  // Where this rank's value starts in its buffer, in elements.
+  int64_t Offset(uint32_t value) const;
   // Address of a value's first element.
   char* Address(uint32_t value) const;
+  int64_t coordinate() const { return coordinate_; }
   uint64_t scratch_bytes() const { return scratch_bytes_; }
   uint64_t input_bytes() const { return input_bytes_; }
   const std::shared_ptr<StateArena>& state() const { return state_; }
@@ -53,6 +56,7 @@ class Memory {
   std::vector<char*> buffers_;
   uint64_t scratch_bytes_ = 0;
   uint64_t input_bytes_ = 0;
+  int64_t coordinate_ = 0;
 };
 
 }  // namespace heddle::exec

@@ -187,4 +187,30 @@ bool InPlace(const Plan& plan, const Collective& collective,
   return part.begin == own.begin && part.end == own.end;
 }
 
+uint64_t WireBytes(const Plan& plan, const Collective& collective,
+                   int64_t coordinate) {
+  const ByteRange given = GivenBytes(plan, collective, coordinate);
+  const ByteRange taken = TakenBytes(plan, collective, coordinate);
+  const uint64_t in = given.end - given.begin;
+  const uint64_t out = taken.end - taken.begin;
+  const uint64_t ranks = static_cast<uint64_t>(collective.ranks);
+  switch (collective.kind) {
+    case CollectiveKind::kAllGather:
+      return out - in;
+    case CollectiveKind::kReduceScatter:
+      return (ranks - 1) * out;
+    case CollectiveKind::kAllReduce:
+      return 2 * out * (ranks - 1) / ranks;
+    case CollectiveKind::kBroadcast:
+      return coordinate == collective.root ? 0 : out;
+  }
+  return 0;
+}
+
+const char* CollectiveName(CollectiveKind kind) {
+  static constexpr const char* kNames[] = {"all_gather", "reduce_scatter",
+                                           "all_reduce", "broadcast"};
+  return kNames[static_cast<int>(kind)];
+}
+
 }  // namespace heddle::plan

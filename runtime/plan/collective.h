@@ -50,6 +50,13 @@ ByteRange TakenBytes(const Plan& plan, const Collective& collective,
 bool InPlace(const Plan& plan, const Collective& collective,
              int64_t coordinate);
 
+// Bytes that reach the rank from others, each way of a ring: (W-1)/W of the
+// whole for a gather, W-1 parts for a scatter, both for an all_reduce.
+uint64_t WireBytes(const Plan& plan, const Collective& collective,
+                   int64_t coordinate);
+
+const char* CollectiveName(CollectiveKind kind);
+
 }  // namespace heddle::plan
 
 #endif  // HEDDLE_RUNTIME_PLAN_COLLECTIVE_H_

@@ -73,6 +73,37 @@ class ReplayedDraws {
   std::optional<at::Generator> resume_;
 };
 
+// The process has one CPU generator, and training steps of several ranks and
+// streams draw from it: each has it to itself, with its own seed, and gives it
+// back as it was, so that the user's own sequence of random numbers does not
+// notice.
+class BorrowedGenerator {
+ public:
+  explicit BorrowedGenerator(bool borrow) {
+    if (!borrow) return;
+    static std::mutex& turn = *new std::mutex();
+    turn_ = std::unique_lock<std::mutex>(turn);
+    at::Generator generator = Default();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    saved_ = generator.clone();
+  }
+  ~BorrowedGenerator() {
+    if (!saved_.has_value()) return;
+    at::Generator generator = Default();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(saved_->get_state());
+  }
+
+ private:
+  static at::Generator Default() {
+    return at::globalContext().defaultGenerator(
+        c10::Device(c10::DeviceType::CPU));
+  }
+
+  std::unique_lock<std::mutex> turn_;
+  std::optional<at::Generator> saved_;
+};
+
 class AtenStep final : public exec::PreparedStep {
  public:
   AtenStep(std::shared_ptr<Shared> shared, c10::OperatorHandle op,
@@ -103,6 +134,7 @@ class AtenStep final : public exec::PreparedStep {
                               : c10::IValue(*value);
     }
     if (draws_ != nullptr) draws_->BeforeDraw(step_.rng_id);
+    BorrowedGenerator borrowed(seed_random_ && !shared_->device.is_cuda());
     absl::Status status =
         RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
           // Results must be gone before the scope ends: what they hold belongs
@@ -287,8 +319,8 @@ class AtenHandler final : public exec::StepHandler {
                      seed_random_, draws_));
   }
 
-  // A training plan's random steps borrow the default generator; the user's own
-  // sequence of random numbers must not notice.
+  // On a GPU, where one executable draws, the generator is borrowed for a whole
+  // run.
   absl::Status BeginRun(const plan::Section& section,
                         const exec::RunContext&) override {
     saved_.reset();
@@ -296,6 +328,7 @@ class AtenHandler final : public exec::StepHandler {
       draws_->Begin(section);
       return absl::OkStatus();
     }
+    if (!shared_->device.is_cuda()) return absl::OkStatus();
     for (const plan::Step& step : section.steps) {
       if (step.rng_id < 0) continue;
       at::Generator generator =

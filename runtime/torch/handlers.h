@@ -35,6 +35,8 @@ class Shared {
   const c10::Device device;
   Source& source;
   Counters counters;
+  // Threads that one operator may use; 0 leaves that to the thread's settings.
+  int threads = 0;
 
  private:
   std::unique_ptr<TensorTable> tensors_;

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "runtime/torch/session.h"
+#include "runtime/torch/ranks.h"
 
 namespace heddle::torch_runtime {
 namespace {
@@ -26,39 +26,63 @@ TensorMap FromDict(const c10::Dict<std::string, at::Tensor>& dict) {
   return map;
 }
 
+c10::Dict<std::string, at::Tensor> ToDict(const TensorMap& map) {
+  c10::Dict<std::string, at::Tensor> dict;
+  for (const auto& [name, tensor] : map) dict.insert(name, tensor);
+  return dict;
+}
+
 class Executable : public torch::CustomClassHolder {
  public:
-  explicit Executable(std::unique_ptr<Session> session)
-      : session_(std::move(session)) {}
+  explicit Executable(std::unique_ptr<Ranks> ranks)
+      : ranks_(std::move(ranks)) {}
 
-  std::string StateNames() { return session_->StateNames(); }
+  std::string StateNames() { return ranks_->session(0).StateNames(); }
   void SetState(std::string kind, std::string name, at::Tensor tensor) {
-    if (absl::Status status = session_->SetState(kind, name, tensor);
+    if (absl::Status status = ranks_->SetState(kind, name, tensor);
         !status.ok())
       Raise(status);
   }
   at::Tensor GetState(std::string kind, std::string name) {
-    absl::StatusOr<at::Tensor> tensor = session_->GetState(kind, name);
+    absl::StatusOr<at::Tensor> tensor = ranks_->GetState(kind, name);
     if (!tensor.ok()) Raise(tensor.status());
     return *tensor;
   }
-  void SetScalar(std::string name, double value) {
-    session_->SetScalar(name, value);
+  std::vector<at::Tensor> GetStateRanks(std::string kind, std::string name) {
+    absl::StatusOr<std::vector<at::Tensor>> tensors =
+        ranks_->GetStateOfRanks(kind, name);
+    if (!tensors.ok()) Raise(tensors.status());
+    return *tensors;
   }
+  void SetScalar(std::string name, double value) {
+    ranks_->SetScalar(name, value);
+  }
+  int64_t Size() { return ranks_->size(); }
   c10::Dict<std::string, at::Tensor> Run(
       std::string section, c10::Dict<std::string, at::Tensor> inputs) {
+    RequireOneRank("run");
     absl::StatusOr<TensorMap> results =
-        session_->Run(section, FromDict(inputs));
+        ranks_->session(0).Run(section, FromDict(inputs));
     if (!results.ok()) Raise(results.status());
-    c10::Dict<std::string, at::Tensor> dict;
-    for (const auto& [name, tensor] : *results) dict.insert(name, tensor);
-    return dict;
+    return ToDict(*results);
+  }
+  std::vector<c10::Dict<std::string, at::Tensor>> RunRanks(
+      std::string section,
+      std::vector<c10::Dict<std::string, at::Tensor>> inputs) {
+    std::vector<TensorMap> maps;
+    for (const auto& dict : inputs) maps.push_back(FromDict(dict));
+    absl::StatusOr<std::vector<TensorMap>> results = ranks_->Run(section, maps);
+    if (!results.ok()) Raise(results.status());
+    std::vector<c10::Dict<std::string, at::Tensor>> dicts;
+    for (const TensorMap& map : *results) dicts.push_back(ToDict(map));
+    return dicts;
   }
   std::vector<
       std::tuple<int64_t, std::string, std::vector<std::optional<at::Tensor>>>>
   RunTraced(std::string section, c10::Dict<std::string, at::Tensor> inputs) {
+    RequireOneRank("run_traced");
     absl::StatusOr<std::vector<TracedStep>> trace =
-        session_->RunTraced(section, FromDict(inputs));
+        ranks_->session(0).RunTraced(section, FromDict(inputs));
     if (!trace.ok()) Raise(trace.status());
     std::vector<std::tuple<int64_t, std::string,
                            std::vector<std::optional<at::Tensor>>>>
@@ -76,11 +100,19 @@ class Executable : public torch::CustomClassHolder {
     }
     return steps;
   }
-  std::string Stats() { return session_->Stats(); }
-  std::string Print() { return plan::PlanText(session_->plan()); }
+  std::string Stats() { return ranks_->Stats(); }
+  std::string Print() { return plan::PlanText(ranks_->plan()); }
 
  private:
-  std::unique_ptr<Session> session_;
+  void RequireOneRank(const char* method) {
+    if (ranks_->size() > 1)
+      throw std::runtime_error(
+          std::string(method) + ": the plan has " +
+          std::to_string(ranks_->size()) +
+          " ranks; use run_ranks, with the inputs of each");
+  }
+
+  std::unique_ptr<Ranks> ranks_;
 };
 
 c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
@@ -92,10 +124,10 @@ c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
   absl::StatusOr<plan::Plan> plan = plan::ParsePlan(
       bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel()));
   if (!plan.ok()) Raise(plan.status());
-  absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Load(*std::move(plan), static_cast<uint64_t>(seed));
-  if (!session.ok()) Raise(session.status());
-  return c10::make_intrusive<Executable>(*std::move(session));
+  absl::StatusOr<std::unique_ptr<Ranks>> ranks =
+      Ranks::Load(*std::move(plan), static_cast<uint64_t>(seed));
+  if (!ranks.ok()) Raise(ranks.status());
+  return c10::make_intrusive<Executable>(*std::move(ranks));
 }
 
 }  // namespace
@@ -106,8 +138,11 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("state_names", &Executable::StateNames)
       .def("set_state", &Executable::SetState)
       .def("get_state", &Executable::GetState)
+      .def("get_state_ranks", &Executable::GetStateRanks)
       .def("set_scalar", &Executable::SetScalar)
+      .def("ranks", &Executable::Size)
       .def("run", &Executable::Run)
+      .def("run_ranks", &Executable::RunRanks)
       .def("run_traced", &Executable::RunTraced)
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);

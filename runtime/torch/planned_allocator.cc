@@ -241,20 +241,25 @@ void Scope::Open() {
 }
 
 void* Scope::AllocateOnWorker(Source& source, size_t bytes) {
-  // A worker does not know which of several streams' steps it works for; any
-  // open scope's workspace is as good, since blocks go back one by one.
+  // A worker does not know which stream's or rank's step it works for. A step
+  // that is recorded counts what it may have been; otherwise any open scope's
+  // workspace is as good, since blocks go back one by one.
   std::lock_guard<std::mutex> lock(ScopesMutex());
-  for (auto it = OpenScopes().rbegin(); it != OpenScopes().rend(); ++it) {
-    Scope& scope = **it;
-    if (&scope.source_ != &source) continue;
-    if (scope.recording_) {
-      scope.worker_bytes_ += AlignUp(bytes);
-      return source.Take(bytes);
-    }
-    void* address = scope.workspace_->Allocate(bytes);
-    if (address == nullptr) scope.counters_->outside_workspace += 1;
-    return address;
+  Scope* last = nullptr;
+  bool recorded = false;
+  for (Scope* scope : OpenScopes()) {
+    if (&scope->source_ != &source) continue;
+    last = scope;
+    if (!scope->recording_) continue;
+    recorded = true;
+    scope->worker_bytes_ += AlignUp(bytes);
   }
+  if (recorded) return source.Take(bytes);
+  for (auto it = OpenScopes().rbegin(); it != OpenScopes().rend(); ++it) {
+    if (&(*it)->source_ != &source) continue;
+    if (void* address = (*it)->workspace_->Allocate(bytes)) return address;
+  }
+  if (last != nullptr) last->counters_->outside_workspace += 1;
   return nullptr;
 }
 

@@ -1,12 +1,15 @@
 // What every LibTorch step runs inside.
 
+#include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 
 #include <exception>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/torch/handlers.h"
@@ -28,6 +31,25 @@ Workspace& Shared::workspace(const device::Stream* stream) {
   return *workspace;
 }
 
+namespace {
+
+// Gives the calling thread's operators this many threads. at::set_num_threads
+// also makes the number that of threads that start later; a thread that ends at
+// once puts that back.
+void UseThreads(int threads) {
+  thread_local int used = 0;
+  if (threads == 0 || threads == used) return;
+  static std::mutex& mutex = *new std::mutex();
+  std::lock_guard<std::mutex> lock(mutex);
+  int otherwise = 0;
+  std::thread([&] { otherwise = at::get_num_threads(); }).join();
+  at::set_num_threads(threads);
+  std::thread([&] { at::set_num_threads(otherwise); }).join();
+  used = threads;
+}
+
+}  // namespace
+
 absl::Status RunScoped(
     Shared& shared, Learned& learned, const device::Stream* stream,
     const std::function<absl::Status(Scope& scope, bool first)>& body) {
@@ -36,6 +58,7 @@ absl::Status RunScoped(
   // happens to be on around the run must not add its own.
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   shared.counters.steps += 1;
+  UseThreads(shared.threads);
   try {
     std::optional<c10::StreamGuard> on_stream;
     if (shared.device.is_cuda())

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty_strided.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -49,15 +50,41 @@ std::string MajorMinor(const std::string& version) {
   return version.substr(0, second);
 }
 
+// The elements of an entry's slot that this rank holds: the first one and how
+// many, counted in the tensor's storage, and where they lie in the shard.
+struct Part {
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t in_shard = 0;
+};
+Part PartOf(const plan::StateEntry& entry, int64_t coordinate) {
+  const int64_t begin = entry.bounds[static_cast<size_t>(coordinate)];
+  const int64_t end = entry.bounds[static_cast<size_t>(coordinate) + 1];
+  const int64_t slot_end =
+      entry.slot_offset + plan::StorageElements(entry.sizes, entry.strides);
+  const int64_t from = std::max(begin, entry.slot_offset);
+  const int64_t to = std::min(end, slot_end);
+  return {from - entry.slot_offset, std::max<int64_t>(0, to - from),
+          from - begin};
+}
+
+// The elements of a tensor in the order of its storage.
+at::Tensor Storage(const plan::StateEntry& entry, const at::Tensor& tensor) {
+  return tensor.as_strided({plan::StorageElements(entry.sizes, entry.strides)},
+                           {1});
+}
+
+}  // namespace
+
 // An unknown entry is answered with the one whose spelling differs least.
-absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
-                                   const std::string& kind,
-                                   const std::string& name) {
+absl::StatusOr<const plan::StateEntry*> FindState(const plan::Plan& plan,
+                                                  const std::string& kind,
+                                                  const std::string& name) {
   std::string nearest;
   size_t best = SIZE_MAX;
   for (const plan::StateEntry& entry : plan.state) {
     for (const std::string& known : entry.names) {
-      if (entry.kind == kind && known == name) return entry.value;
+      if (entry.kind == kind && known == name) return &entry;
       const size_t distance =
           plan::EditDistance(kind + " " + name, entry.kind + " " + known);
       if (distance < best) {
@@ -72,10 +99,9 @@ absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
                       : absl::StrCat("; the nearest is ", nearest)));
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
-                                                       uint64_t seed) {
+                                                       uint64_t seed,
+                                                       Rank rank) {
   constexpr const char* kTorch = TORCH_VERSION;
   if (MajorMinor(plan.torch_version) != MajorMinor(kTorch))
     return absl::FailedPreconditionError(absl::StrCat(
@@ -100,15 +126,19 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
     session->shared_ = std::make_shared<Shared>(
         c10::Device(c10::DeviceType::CPU), CpuSource());
   }
+  session->shared_->threads = rank.threads;
   exec::HandlerTable handlers;
   handlers[plan::StepKind::kAten] =
       CreateAtenHandler(session->shared_, plan.mode == "train");
   handlers[plan::StepKind::kKernel] = CreateKernelHandler(session->shared_);
   handlers[plan::StepKind::kCopy] = CreateCopyHandler(session->shared_);
   handlers[plan::StepKind::kHost] = exec::CreateHostHandler();
+  if (rank.communicators != nullptr)
+    handlers[plan::StepKind::kCollective] =
+        exec::CreateCollectiveHandler(std::move(rank.communicators));
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
       exec::Executable::Load(std::move(plan), *session->device_,
-                             std::move(handlers), seed);
+                             std::move(handlers), seed, nullptr, rank.place);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
   return session;
@@ -116,25 +146,53 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
 
 absl::Status Session::SetState(const std::string& kind, const std::string& name,
                                const at::Tensor& tensor) {
-  absl::StatusOr<uint32_t> value = FindState(plan(), kind, name);
-  if (!value.ok()) return value.status();
-  const at::Tensor& planned = Tensor(*value);
-  if (tensor.sizes() != planned.sizes())
-    return absl::InvalidArgumentError(absl::StrCat(
-        "state ", kind, " ", name, " is ",
-        ShapeText(planned.scalar_type(), planned.sizes()), " and was given ",
-        ShapeText(tensor.scalar_type(), tensor.sizes())));
+  absl::StatusOr<const plan::StateEntry*> entry = FindState(plan(), kind, name);
+  if (!entry.ok()) return entry.status();
+  const at::Tensor& planned = Tensor((*entry)->value);
+  const bool sharded = !(*entry)->bounds.empty();
+  const c10::IntArrayRef sizes =
+      sharded ? c10::IntArrayRef((*entry)->sizes) : planned.sizes();
+  if (tensor.sizes() != sizes)
+    return absl::InvalidArgumentError(
+        absl::StrCat("state ", kind, " ", name, " is ",
+                     ShapeText(planned.scalar_type(), sizes), " and was given ",
+                     ShapeText(tensor.scalar_type(), tensor.sizes())));
   at::AutoDispatchBelowADInplaceOrView below_autograd;
-  planned.copy_(tensor);
+  if (!sharded) {
+    planned.copy_(tensor);
+    return absl::OkStatus();
+  }
+  const Part part = PartOf(**entry, executable_->memory().coordinate());
+  if (part.count == 0) return absl::OkStatus();
+  at::Tensor whole =
+      at::empty_strided(sizes, (*entry)->strides, tensor.options());
+  whole.copy_(tensor);
+  planned.narrow(0, part.in_shard, part.count)
+      .copy_(Storage(**entry, whole).narrow(0, part.first, part.count));
   return absl::OkStatus();
 }
 
 absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
                                              const std::string& name) {
-  absl::StatusOr<uint32_t> value = FindState(plan(), kind, name);
-  if (!value.ok()) return value.status();
+  absl::StatusOr<const plan::StateEntry*> entry = FindState(plan(), kind, name);
+  if (!entry.ok()) return entry.status();
   at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return CopyOut(Tensor(*value));
+  const at::Tensor& planned = Tensor((*entry)->value);
+  if ((*entry)->bounds.empty()) return CopyOut(planned);
+  at::Tensor whole =
+      at::empty_strided((*entry)->sizes, (*entry)->strides, planned.options());
+  Storage(**entry, whole).zero_();
+  GetShard(**entry, whole);
+  return whole;
+}
+
+void Session::GetShard(const plan::StateEntry& entry, const at::Tensor& whole) {
+  const Part part = PartOf(entry, executable_->memory().coordinate());
+  if (part.count == 0) return;
+  at::AutoDispatchBelowADInplaceOrView below_autograd;
+  Storage(entry, whole)
+      .narrow(0, part.first, part.count)
+      .copy_(Tensor(entry.value).narrow(0, part.in_shard, part.count));
 }
 
 absl::Status Session::BindInputs(const std::string& section_name,
@@ -200,8 +258,11 @@ absl::StatusOr<TensorMap> Session::Run(const std::string& section,
                                        const TensorMap& inputs) {
   if (absl::Status status = BindInputs(section, inputs); !status.ok())
     return status;
-  if (absl::Status status = executable_->Run(section); !status.ok())
-    return status;
+  if (absl::Status status = Execute(section); !status.ok()) return status;
+  return Results(section);
+}
+
+TensorMap Session::Results(const std::string& section) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   TensorMap results;
   for (const plan::Binding& binding :
@@ -238,10 +299,16 @@ std::string Session::StateNames() const {
   nlohmann::json entries = nlohmann::json::array();
   for (const plan::StateEntry& entry : plan().state) {
     const plan::Value& value = plan().values[entry.value];
+    const bool sharded = !entry.bounds.empty();
+    const int64_t elements =
+        sharded ? PartOf(entry, executable_->memory().coordinate()).count
+                : plan::ElementCount(value);
     entries.push_back({{"kind", entry.kind},
                        {"names", entry.names},
                        {"dtype", plan::DTypeName(value.dtype)},
-                       {"shape", value.sizes},
+                       {"shape", sharded ? entry.sizes : value.sizes},
+                       {"sharded", sharded},
+                       {"bytes", elements * plan::ElementSize(value.dtype)},
                        {"trainable", entry.trainable},
                        {"persistent", entry.persistent},
                        {"role", entry.role}});

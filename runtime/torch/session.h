@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "runtime/exec/collective_handler.h"
 #include "runtime/exec/executable.h"
 #include "runtime/torch/handlers.h"
 
@@ -30,20 +31,35 @@ struct TracedStep {
   std::vector<at::Tensor> results;
 };
 
+// Which rank a session is and how it meets the others.
+struct Rank {
+  exec::Place place;
+  // Needed where the plan has collectives.
+  std::shared_ptr<exec::Communicators> communicators;
+  // Threads that one operator may use; 0: as the caller's thread is set.
+  int threads = 0;
+};
+
 class Session {
  public:
   // FailedPrecondition if the plan is for another torch or for a device that
   // this process does not have.
   static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
-                                                       uint64_t seed);
+                                                       uint64_t seed,
+                                                       Rank rank = {});
 
-  // Copies into / out of the state arena. NotFound names the nearest known
-  // entry; InvalidArgument gives both dtypes or shapes.
+  // Copies into / out of the state arena, always from or to a whole tensor: of
+  // a sharded one SetState takes this rank's part and GetState gives it among
+  // zeros. NotFound names the nearest known entry; InvalidArgument gives both
+  // dtypes or shapes.
   [[nodiscard]] absl::Status SetState(const std::string& kind,
                                       const std::string& name,
                                       const at::Tensor& tensor);
   absl::StatusOr<at::Tensor> GetState(const std::string& kind,
                                       const std::string& name);
+  // Puts this rank's part of a sharded tensor into `whole`, which GetState of
+  // another rank gave.
+  void GetShard(const plan::StateEntry& entry, const at::Tensor& whole);
   void SetScalar(const std::string& name, double value) {
     executable_->SetScalar(name, value);
   }
@@ -53,20 +69,31 @@ class Session {
   // "new_value:NAME".
   absl::StatusOr<TensorMap> Run(const std::string& section,
                                 const TensorMap& inputs);
+  // The parts of Run, for ranks that run at once: only Execute needs them all.
+  [[nodiscard]] absl::Status BindInputs(const std::string& section,
+                                        const TensorMap& inputs);
+  [[nodiscard]] absl::Status Execute(const std::string& section) {
+    return executable_->Run(section);
+  }
+  TensorMap Results(const std::string& section);
   absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
                                                     const TensorMap& inputs);
 
   const plan::Plan& plan() const { return executable_->plan(); }
-  // JSON: [{kind, names, dtype, shape, trainable, persistent, role}].
+  // JSON: [{kind, names, dtype, shape, sharded, bytes (of this rank),
+  // trainable, persistent, role}].
   std::string StateNames() const;
   // JSON: arenas, lower bounds, workspace, counters, work per section, the
   // configuration that made the plan.
   std::string Stats() const;
+  uint64_t input_bytes() const { return executable_->memory().input_bytes(); }
+  uint64_t scratch_bytes() const {
+    return executable_->memory().scratch_bytes();
+  }
   const Counters& counters() const { return shared_->counters; }
 
  private:
   Session() = default;
-  absl::Status BindInputs(const std::string& section, const TensorMap& inputs);
   const at::Tensor& Tensor(uint32_t value) {
     return shared_->tensors(executable_->plan(), executable_->memory())
         .at(value);
@@ -76,6 +103,11 @@ class Session {
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<exec::Executable> executable_;
 };
+
+// The entry, or NotFound that names the nearest known one.
+absl::StatusOr<const plan::StateEntry*> FindState(const plan::Plan& plan,
+                                                  const std::string& kind,
+                                                  const std::string& name);
 
 }  // namespace heddle::torch_runtime
 

@@ -69,7 +69,7 @@ const at::Tensor& TensorTable::at(uint32_t index) {
       c10::Storage(storage), c10::DispatchKeySet(key),
       c10::scalarTypeToTypeMeta(ToScalarType(value.dtype)));
   tensor.unsafeGetTensorImpl()->set_sizes_and_strides(
-      value.sizes, value.strides, value.offset);
+      value.sizes, value.strides, memory_.Offset(index));
   return tensor;
 }
 

@@ -49,7 +49,7 @@ def run_passes(program, pipeline) -> str:
 
 
 class Executable:
-    """A loaded plan. Its `run` takes tensors by input name and returns results by "kind:name" ("loss" for the loss)."""
+    """A loaded plan, with all its ranks. `run` takes tensors by input name and returns results by "kind:name" ("loss" for the loss)."""
 
     def __init__(self, plan: bytes, seed: int = 0):
         try:
@@ -57,6 +57,7 @@ class Executable:
         except RuntimeError as error:
             raise HeddleError(_first_line(error)) from None
         self.state = json.loads(self._native.state_names())
+        self.ranks = self._native.ranks()
 
     def _call(self, method, *args):
         try:
@@ -73,8 +74,26 @@ class Executable:
     def set_scalar(self, name, value):
         self._call("set_scalar", name, float(value))
 
+    def get_sum(self, kind, name):
+        """What all ranks hold of a tensor: put together if it is sharded, else added up in their order."""
+        if self.ranks == 1 or next(entry["sharded"] for entry in self.state if entry["kind"] == kind and name in entry["names"]):
+            return self.get_state(kind, name)
+        first, *others = self._call("get_state_ranks", kind, name)
+        for other in others:
+            first += other
+        return first
+
     def run(self, section, inputs):
-        return dict(self._call("run", section, inputs))
+        """`inputs`: of one rank, or a list with those of each. Of several ranks the loss and the counts are summed, of other results the last rank's are given."""
+        if not isinstance(inputs, list):
+            return dict(self._call("run", section, inputs) if self.ranks == 1 else self.run_ranks(section, [inputs] * self.ranks)[-1])
+        each = self.run_ranks(section, inputs)
+        summed = {name: torch.stack([results[name] for results in each]) for name in ("loss", "output:label_count") if name in each[0]}
+        return {**each[-1], **{name: (parts.double() if parts.is_floating_point() else parts).sum().to(parts.dtype) for name, parts in summed.items()}}
+
+    def run_ranks(self, section, inputs):
+        """The results of each rank."""
+        return [dict(results) for results in self._call("run_ranks", section, inputs)]
 
     def run_traced(self, section, inputs):
         return self._call("run_traced", section, inputs)

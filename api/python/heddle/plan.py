@@ -14,7 +14,7 @@ class Plan:
     """What the compiler decides by.
 
     Args:
-      zero, dp, ep, sp: ZeRO stage and the sizes of the data, expert and sequence axes.
+      zero, dp, ep, sp: ZeRO stage and the sizes of the data, expert and sequence axes. On the CPU the ranks are threads of this process; a batch is that of all ranks.
       clip: maximum of the global gradient norm; gradients are multiplied by min(1, clip / (norm + 1e-6)). None: no clipping.
       precision: "fp64", "fp32", "bf16", "fp16"; None: the model's own.
       reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
@@ -77,9 +77,11 @@ class Plan:
 
     def refuse_unsupported(self, device):
         """Raises for what this version cannot honour."""
-        for name, value, fine in (("zero", self.zero, 0), ("dp", self.dp, 1), ("ep", self.ep, 1), ("sp", self.sp, 1)):
-            if value != fine:
-                raise HeddleError(f"heddle.Plan: {name}={value} needs several ranks, and this version compiles for one; use {name}={fine}")
+        for name, value, what in (("ep", self.ep, "experts"), ("sp", self.sp, "sequences")):
+            if value != 1:
+                raise HeddleError(f"heddle.Plan: {name}={value} spreads {what} over ranks, which this version does not do; use {name}=1")
+        if self.dp > 1 and device != "cpu":
+            raise HeddleError(f"heddle.Plan: dp={self.dp} on device '{device}' needs a process for each GPU, which this version does not start; use dp=1, or device='cpu'")
         if self.precision == "fp16" or self.loss_scale is not None:
             what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
             raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")

@@ -173,6 +173,9 @@ class Step:
             recorded["schedule"] = schedule.config() if hasattr(schedule, "config") else {"kind": "callable"}
         return {
             "mode": "train",
+            "zero": plan.zero,
+            "mesh": f"dp:{plan.dp}",
+            "reduce_dtype": plan.reduce_dtype,
             "optimizer": self.optimizer.compiler_options(names),
             "clip": plan.clip,
             "loss_average": plan.loss_average,
@@ -185,11 +188,12 @@ class Step:
     # Running
 
     def __call__(self, batch) -> StepOutput:
-        """Trains on `batch`: as many micro-batches as its leading dimensions hold, then one update. Nothing changes where no label is valid or a gradient is not finite."""
+        """Trains on `batch`: as many micro-batches as its leading dimensions hold, shared out between the ranks in order, then one update. Nothing changes where no label is valid
+        or a gradient is not finite."""
         self._ready()
         number = self.global_step + 1
         lr = self._lr(number)
-        micros = self._split(batch)
+        micros = self._by_rank(batch)
         divisor = self._begin(micros, number, lr)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
@@ -206,21 +210,21 @@ class Step:
             raise HeddleError(f"this step cannot evaluate: {self._no_evaluation}")
         self._ready()
         total, weight, outputs = 0.0, 0, {}
-        for micro in self._split(batch):
-            labels = self._labels(micro)
-            results = self._executable.run("evaluate", micro)
-            outputs = _outputs(results)
-            share = 1 if labels is None else labels
-            if share:
-                loss = results["loss"]
-                total, weight = (float(loss) * share + total, weight + share)
+        for micro in self._by_rank(batch):
+            labels = self._executable.run_ranks("prologue", _each(micro)) if self._has_prologue else [{}] * self.plan.dp
+            for counted, results in zip(labels, self._executable.run_ranks("evaluate", _each(micro))):
+                outputs = _outputs(results)
+                share = int(counted.get("output:label_count", 1))
+                if share:
+                    loss = results["loss"]
+                    total, weight = (float(loss) * share + total, weight + share)
         loss = _rounded(total / weight, results["loss"].dtype) if weight else math.nan
         return StepOutput(loss, math.nan, False, math.nan, outputs)
 
     def gradients(self, batch) -> dict:
         """The averaged gradients of `batch` by parameter name, in the accumulate dtype, before clipping; nothing is updated."""
         self._ready()
-        micros = self._split(batch)
+        micros = self._by_rank(batch)
         buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
         divisor = self._begin(micros, self.global_step + 1, 0.0)
         accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
@@ -230,7 +234,7 @@ class Step:
             self._executable.set_state("buffer", name, value)
         found = {}
         for names in accumulators:
-            total = self._executable.get_state("accumulator", names[0])
+            total = self._executable.get_sum("accumulator", names[0])
             found.update(dict.fromkeys(names, total / divisor if divisor else torch.zeros_like(total)))
         return found
 
@@ -245,8 +249,18 @@ class Step:
             raise HeddleError(f"the schedule's factor for update {number} is {factor}")
         return self.optimizer.lr * factor
 
+    def _by_rank(self, batch):
+        """The batch's micro-batches in the order of running: each what one rank runs, or a list of what all ranks run together."""
+        micros, ranks = self._split(batch), self.plan.dp
+        if ranks == 1:
+            return micros
+        each, rest = divmod(len(micros), ranks)
+        if rest or not each:
+            raise HeddleError(f"the batch holds {len(micros)} micro-batches, which dp={ranks} ranks cannot share evenly: give a multiple of {ranks}")
+        return [micros[i::each] for i in range(each)]
+
     def _labels(self, micro):
-        """Valid labels of a micro-batch; None where the average is not over labels. Guards are checked on the way."""
+        """Valid labels of a micro-batch, of all ranks together; None where the average is not over labels. Guards are checked on the way."""
         if not self._has_prologue:
             return None
         results = self._executable.run("prologue", micro)
@@ -255,8 +269,9 @@ class Step:
     def _begin(self, micros, number, lr):
         """Prologues of all micro-batches; sets the update's scalars and returns the divisor of gradients and losses."""
         labels = [self._labels(micro) for micro in micros]
-        divisor = len(micros) if labels[0] is None else sum(labels)
-        scalars = {"lr": lr, "step": number, "micro_batches": len(micros), "label_count": divisor}
+        count = len(micros) * self.plan.dp
+        divisor = count if labels[0] is None else sum(labels)
+        scalars = {"lr": lr, "step": number, "micro_batches": count, "label_count": divisor}
         for name, value in scalars.items():
             self._executable.set_scalar(name, value)
         return divisor
@@ -453,14 +468,15 @@ class Step:
         _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._bytes))
 
     def explain(self) -> dict:
-        """What was compiled: operators and guards of the program; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update boundary);
-        memory in bytes; the streams that work is spread over; how the loss is averaged."""
+        """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
+        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
-            memory[f"state: {entry['kind']}"] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
+            memory[f"state: {entry['kind']}"] += entry["bytes"]
         memory.update({arena: stats[f"{arena}_bytes"] for arena in ("scratch", "constant", "input")})
         return {
             "device": self.device,
+            "ranks": stats["ranks"],
             "precision": self.plan.precision,
             "operators": self._operators,
             "guards": self._guards,
@@ -475,7 +491,9 @@ class Step:
         }
 
 
-_ITEM_BYTES = {"bool": 1, "u8": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16}
+def _each(micro):
+    """The inputs of every rank."""
+    return micro if isinstance(micro, list) else [micro]
 
 
 def _outputs(results):

@@ -1,0 +1,181 @@
+// Resolves a collective's addresses and counts once. On the host the step's own
+// thread takes part in the meeting; on a GPU the call enqueues.
+
+#include "runtime/exec/collective_handler.h"
+
+#include <set>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace heddle::exec {
+namespace {
+
+// How far apart in the world two ranks lie that are neighbours along the axis.
+int64_t RankStep(const plan::Plan& plan, const std::string& axis) {
+  int64_t step = 1;
+  for (size_t i = plan.mesh.size(); i-- > 0;) {
+    if (plan.mesh[i].name == axis) break;
+    step *= plan.mesh[i].size;
+  }
+  return step;
+}
+
+comm::Collective Statement(const plan::Plan& plan, const plan::Collective& c,
+                           const Memory& memory) {
+  comm::Collective statement;
+  statement.dtype = plan.values[c.src].dtype;
+  statement.input = memory.Address(c.src);
+  statement.output = memory.Address(c.dst);
+  statement.root = static_cast<int>(c.root);
+  switch (c.kind) {
+    case plan::CollectiveKind::kAllGather:
+      statement.kind = comm::Kind::kAllGather;
+      break;
+    case plan::CollectiveKind::kReduceScatter:
+      statement.kind = comm::Kind::kReduceScatter;
+      break;
+    case plan::CollectiveKind::kAllReduce:
+      statement.kind = comm::Kind::kAllReduce;
+      break;
+    case plan::CollectiveKind::kBroadcast:
+      statement.kind = comm::Kind::kBroadcast;
+      break;
+  }
+  if (c.uneven) {
+    for (int64_t r = 0; r < c.ranks; ++r)
+      statement.counts.push_back(c.bounds[r + 1] - c.bounds[r]);
+  } else {
+    statement.count =
+        c.bounds.empty() ? plan::ElementCount(plan.values[c.src]) : c.bounds[1];
+  }
+  return statement;
+}
+
+class CollectiveStep final : public PreparedStep {
+ public:
+  CollectiveStep(std::shared_ptr<Communicators> communicators,
+                 comm::Communicator& communicator, comm::Collective statement,
+                 comm::Origin origin, Communicators::Count& count,
+                 uint64_t bytes, bool on_host)
+      : communicators_(std::move(communicators)),
+        communicator_(communicator),
+        statement_(std::move(statement)),
+        origin_(std::move(origin)),
+        count_(count),
+        bytes_(bytes),
+        on_host_(on_host) {
+    statement_.origin = &origin_;
+  }
+
+  absl::Status Execute(const RunContext&, device::Stream* stream) override {
+    count_.calls += 1;
+    count_.bytes += bytes_;
+    return communicator_.Issue(statement_, on_host_ ? nullptr : stream);
+  }
+
+ private:
+  const std::shared_ptr<Communicators> communicators_;
+  comm::Communicator& communicator_;
+  comm::Collective statement_;
+  const comm::Origin origin_;
+  Communicators::Count& count_;
+  const uint64_t bytes_;
+  const bool on_host_;
+};
+
+class CollectiveHandler final : public StepHandler {
+ public:
+  explicit CollectiveHandler(std::shared_ptr<Communicators> communicators)
+      : communicators_(std::move(communicators)) {}
+
+  absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
+      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
+      const Memory& memory) override {
+    absl::StatusOr<plan::Collective> collective =
+        plan::ReadCollective(plan, step);
+    if (!collective.ok()) return collective.status();
+    comm::Communicator* communicator =
+        communicators_->Find(collective->axis, step.stream);
+    if (communicator == nullptr)
+      return absl::InternalError(absl::StrCat(
+          "no communicator for axis ", collective->axis, " and stream ",
+          plan.streams[step.stream], " was connected"));
+    comm::Origin origin{absl::StrCat(step.name, " along ", collective->axis),
+                        "", ""};
+    if (step.location < plan.locations.size()) {
+      origin.module = plan.locations[step.location].path;
+      origin.source = plan.locations[step.location].source;
+    }
+    comm::Collective statement = Statement(plan, *collective, memory);
+    if (absl::Status status = comm::Validate(statement, communicator->group());
+        !status.ok())
+      return status;
+    return std::unique_ptr<PreparedStep>(new CollectiveStep(
+        communicators_, *communicator, std::move(statement), std::move(origin),
+        communicators_->count(collective->kind),
+        plan::WireBytes(plan, *collective, memory.coordinate()),
+        plan.target == "cpu"));
+  }
+
+ private:
+  std::shared_ptr<Communicators> communicators_;
+};
+
+}  // namespace
+
+int64_t CoordinateOf(const plan::Plan& plan, int rank,
+                     const std::string& axis) {
+  return rank / RankStep(plan, axis) % plan::AxisSize(plan, axis);
+}
+
+absl::StatusOr<std::shared_ptr<Communicators>> Communicators::Connect(
+    const plan::Plan& plan, int rank, comm::Backend& backend) {
+  std::set<std::pair<std::string, uint16_t>> needed;
+  for (const plan::Section& section : plan.sections) {
+    for (const plan::Step& step : section.steps) {
+      if (step.kind != plan::StepKind::kCollective) continue;
+      absl::StatusOr<plan::Collective> collective =
+          plan::ReadCollective(plan, step);
+      if (!collective.ok()) return collective.status();
+      needed.emplace(collective->axis, step.stream);
+    }
+  }
+  auto communicators = std::make_shared<Communicators>();
+  for (const auto& key : needed) {
+    const auto& [axis, stream] = key;
+    const int64_t apart = RankStep(plan, axis);
+    const int64_t first = rank - CoordinateOf(plan, rank, axis) * apart;
+    std::vector<int> ranks;
+    for (int64_t c = 0; c < plan::AxisSize(plan, axis); ++c)
+      ranks.push_back(static_cast<int>(first + c * apart));
+    // Groups along one axis differ by their first rank.
+    absl::StatusOr<comm::Group> group = comm::MakeGroup(
+        absl::StrCat(axis, ".", plan.streams[stream], ".", ranks.front()),
+        ranks, rank);
+    if (!group.ok()) return group.status();
+    absl::StatusOr<std::unique_ptr<comm::Communicator>> connected =
+        backend.Connect(*group);
+    if (!connected.ok()) return connected.status();
+    communicators->communicators_[key] = *std::move(connected);
+  }
+  return communicators;
+}
+
+comm::Communicator* Communicators::Find(const std::string& axis,
+                                        uint16_t stream) const {
+  const auto it = communicators_.find({axis, stream});
+  return it == communicators_.end() ? nullptr : it->second.get();
+}
+
+void Communicators::Abort(const absl::Status& why) {
+  for (auto& [key, communicator] : communicators_) communicator->Abort(why);
+}
+
+std::shared_ptr<StepHandler> CreateCollectiveHandler(
+    std::shared_ptr<Communicators> communicators) {
+  return std::make_shared<CollectiveHandler>(std::move(communicators));
+}
+
+}  // namespace heddle::exec
