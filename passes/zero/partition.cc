@@ -552,7 +552,8 @@ class Partition {
     Value whole = collective<dist::AllGatherOp>(
         users.front()->getLoc(), flat(bucket.elements, bucket.element()), shard,
         isBackward(users.front()) ? graph::Phase::Backward
-                                  : graph::Phase::Forward);
+                                  : graph::Phase::Forward,
+        unevenBounds(bucket));
     IRMapping taken;
     // The window on a member, or the view of it, taken again.
     std::function<Value(Value)> again = [&](Value value) -> Value {
