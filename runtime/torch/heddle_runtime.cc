@@ -16,6 +16,8 @@
 namespace heddle::torch_runtime {
 namespace {
 
+plan::Plan ParseBytes(const at::Tensor& bytes);
+
 [[noreturn]] void Raise(const absl::Status& status) {
   throw std::runtime_error(std::string(status.message()));
 }
@@ -76,6 +78,12 @@ class Executable : public torch::CustomClassHolder {
     }
     return steps;
   }
+  c10::intrusive_ptr<Executable> LoadSharing(at::Tensor bytes, int64_t seed) {
+    absl::StatusOr<std::unique_ptr<Session>> session =
+        session_->LoadSharing(ParseBytes(bytes), static_cast<uint64_t>(seed));
+    if (!session.ok()) Raise(session.status());
+    return c10::make_intrusive<Executable>(*std::move(session));
+  }
   std::string Stats() { return session_->Stats(); }
   std::string Print() { return plan::PlanText(session_->plan()); }
 
@@ -83,7 +91,7 @@ class Executable : public torch::CustomClassHolder {
   std::unique_ptr<Session> session_;
 };
 
-c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
+plan::Plan ParseBytes(const at::Tensor& bytes) {
   if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 ||
       !bytes.is_contiguous() || !bytes.is_cpu())
     throw std::runtime_error(
@@ -92,8 +100,12 @@ c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
   absl::StatusOr<plan::Plan> plan = plan::ParsePlan(
       bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel()));
   if (!plan.ok()) Raise(plan.status());
+  return *std::move(plan);
+}
+
+c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Load(*std::move(plan), static_cast<uint64_t>(seed));
+      Session::Load(ParseBytes(bytes), static_cast<uint64_t>(seed));
   if (!session.ok()) Raise(session.status());
   return c10::make_intrusive<Executable>(*std::move(session));
 }
@@ -109,6 +121,7 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("set_scalar", &Executable::SetScalar)
       .def("run", &Executable::Run)
       .def("run_traced", &Executable::RunTraced)
+      .def("load_sharing", &Executable::LoadSharing)
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);
   m.def(

@@ -76,6 +76,16 @@ absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
                                                        uint64_t seed) {
+  return LoadBeside(nullptr, std::move(plan), seed);
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::LoadSharing(
+    plan::Plan plan, uint64_t seed) const {
+  return LoadBeside(this, std::move(plan), seed);
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
+    const Session* other, plan::Plan plan, uint64_t seed) {
   constexpr const char* kTorch = TORCH_VERSION;
   if (MajorMinor(plan.torch_version) != MajorMinor(kTorch))
     return absl::FailedPreconditionError(absl::StrCat(
@@ -87,16 +97,21 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
   auto session = std::unique_ptr<Session>(new Session());
   if (plan.target == "cuda") {
     constexpr int kDevice = 0;
-    absl::StatusOr<std::unique_ptr<device::Device>> device =
-        device::CreateCudaDevice(kDevice);
-    if (!device.ok()) return device.status();
+    if (other == nullptr) {
+      absl::StatusOr<std::unique_ptr<device::Device>> device =
+          device::CreateCudaDevice(kDevice);
+      if (!device.ok()) return device.status();
+      session->device_ = *std::move(device);
+    } else {
+      session->device_ = other->device_;
+    }
     absl::StatusOr<Source*> source = InstallPlannedCudaAllocator();
     if (!source.ok()) return source.status();
-    session->device_ = *std::move(device);
     session->shared_ = std::make_shared<Shared>(
         c10::Device(c10::DeviceType::CUDA, kDevice), **source);
   } else {
-    session->device_ = device::CreateCpuDevice();
+    session->device_ =
+        other == nullptr ? device::CreateCpuDevice() : other->device_;
     session->shared_ = std::make_shared<Shared>(
         c10::Device(c10::DeviceType::CPU), CpuSource());
   }
@@ -107,8 +122,9 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
   handlers[plan::StepKind::kCopy] = CreateCopyHandler(session->shared_);
   handlers[plan::StepKind::kHost] = exec::CreateHostHandler();
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
-      exec::Executable::Load(std::move(plan), *session->device_,
-                             std::move(handlers), seed);
+      exec::Executable::Load(
+          std::move(plan), *session->device_, std::move(handlers), seed,
+          other == nullptr ? nullptr : other->executable_->memory().state());
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
   return session;

@@ -36,6 +36,11 @@ class Session {
   // this process does not have.
   static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
                                                        uint64_t seed);
+  // Another plan on this session's state and device, with arenas of its own for
+  // everything else. InvalidArgument if the plans' state layouts differ. The
+  // two may be destroyed in any order, and run one at a time.
+  absl::StatusOr<std::unique_ptr<Session>> LoadSharing(plan::Plan plan,
+                                                       uint64_t seed) const;
 
   // Copies into / out of the state arena. NotFound names the nearest known
   // entry; InvalidArgument gives both dtypes or shapes.
@@ -66,13 +71,15 @@ class Session {
 
  private:
   Session() = default;
+  static absl::StatusOr<std::unique_ptr<Session>> LoadBeside(
+      const Session* other, plan::Plan plan, uint64_t seed);
   absl::Status BindInputs(const std::string& section, const TensorMap& inputs);
   const at::Tensor& Tensor(uint32_t value) {
     return shared_->tensors(executable_->plan(), executable_->memory())
         .at(value);
   }
 
-  std::unique_ptr<device::Device> device_;
+  std::shared_ptr<device::Device> device_;
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<exec::Executable> executable_;
 };
