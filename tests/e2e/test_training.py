@@ -459,7 +459,7 @@ def test_other_optimizers_schedules_and_plans_are_refused(tmp_path):
         ({}, "no optimizer was given"),
         ({"optimizer": torch.optim.SGD(model.parameters())}, "SGD is no optimizer of Heddle's"),
         ({"optimizer": heddle.AdamW(), "schedule": 3}, "schedule=3"),
-        ({"optimizer": heddle.AdamW(), "plan": {"zero_optimization": {}}}, "heddle.Plan only"),
+        ({"optimizer": heddle.AdamW(), "plan": 3}, "plan is a int; pass a heddle.Plan"),
         ({"optimizer": heddle.AdamW(), "device": "gpu"}, "unknown device 'gpu'"),
     ):
         with pytest.raises(heddle.HeddleError, match=message):

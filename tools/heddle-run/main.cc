@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "nlohmann/json.hpp"
+#include "api/errors/json_error.h"
 #include "tools/heddle-run/options.h"
 #include "tools/heddle-run/train.h"
 
@@ -22,14 +22,11 @@ void onInterrupt(int) {
 int report(const absl::Status& status, int code, bool json) {
   const std::string message(status.message());
   if (json) {
-    const nlohmann::json error = {
-        {"error",
-         {{"exit_code", code},
-          {"kind", absl::StatusCodeToString(status.code())},
-          {"message", message}}}};
     std::fprintf(
         stderr, "%s\n",
-        error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+        heddle::JsonError("heddle-run", code,
+                          std::string(absl::StatusCodeToString(status.code())),
+                          message)
             .c_str());
   } else {
     std::fprintf(stderr, "heddle-run: error: %s\n", message.c_str());

@@ -15,3 +15,7 @@ class CompileError(HeddleError):
 
 class GuardError(HeddleError):
     """A batch gives Python other values than those that a plan was compiled for."""
+
+
+class HeddleWarning(UserWarning):
+    """Something asked for has no effect; the message names it and says why."""

@@ -14,16 +14,17 @@ import pathlib
 import re
 import signal
 import threading
+import warnings
 
 import torch
 
-from . import checkpoint
+from . import checkpoint, deepspeed as _deepspeed
 from ._batches import Splitter
 from ._plans import Compiled, Plans, inputs_of, weightless
 from ._names import nearest
-from .capture import Program, _precision_of, _write_atomically, capture
+from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
 from .compiler import Executable, compile_program
-from .errors import CaptureError, HeddleError
+from .errors import CaptureError, HeddleError, HeddleWarning
 from .optim import AdamW
 from .plan import Plan
 
@@ -67,12 +68,16 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
       loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
       optimizer: heddle.AdamW.
       schedule: None, one of heddle.schedules, or a callable(step) -> factor of the lr; `step` counts updates from 1.
-      plan: heddle.Plan; None takes its defaults.
+      plan: heddle.Plan; None takes its defaults. Or a DeepSpeed configuration, its path or a dict with its keys: `optimizer` and `schedule` come from it where they are not given.
       device: "cpu" or "cuda".
       batch_dims: {input name: dimension} of the tensors that are not split along dimension 0.
 
     Returns a Step. Raises CaptureError, CompileError or HeddleError with what, where and what to do.
     """
+    if _deepspeed.is_configuration(plan):
+        plan, optimizer, schedule, accumulation = _configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
+    else:
+        accumulation = None
     if not isinstance(optimizer, AdamW):
         given = "no optimizer was given" if optimizer is None else f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of Heddle's"
         raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...)")
@@ -80,7 +85,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         raise HeddleError(f"schedule={schedule!r} is neither None, one of heddle.schedules nor a callable(step) -> factor")
     plan = Plan() if plan is None else plan
     if not isinstance(plan, Plan):
-        raise HeddleError(f"plan is a {type(plan).__name__}; this version takes heddle.Plan only, DeepSpeed configurations are not read")
+        raise HeddleError(f"plan is a {type(plan).__name__}; pass a heddle.Plan, the path of a DeepSpeed configuration or a dict with its keys")
     if device not in ("cpu", "cuda"):
         raise HeddleError(f"unknown device '{device}'{nearest(device, ('cpu', 'cuda'))}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -94,7 +99,24 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         recorded = (model_or_program, None, "the step was compiled from a program; compile the model to evaluate")
     else:
         recorded = _record(model, batch, loss, device, plan.precision)
-    return Step(recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims)
+    step = Step(recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims)
+    step.accumulation = accumulation
+    return step
+
+
+def _configured(found, batch, optimizer, schedule, batch_dims):
+    """A DeepSpeed configuration under what was given in code, which wins with a warning."""
+    for name, given, configured in (("optimizer", optimizer, found.optimizer), ("schedule", schedule, found.schedule)):
+        if given is not None and configured is not None:
+            warnings.warn(f"{name}= given in code is taken instead of the DeepSpeed configuration's", HeddleWarning, stacklevel=3)
+    if schedule is None and found.schedule is not None:
+        schedule = found.schedule if optimizer is None else found.schedule.for_lr(optimizer.lr)
+    if found.micro_batch is not None:
+        for name, tensor in flatten_batch(batch).items():
+            dim = (batch_dims or {}).get(name, 0)
+            if tensor.dim() > dim and tensor.shape[dim] != found.micro_batch:
+                raise HeddleError(f"the DeepSpeed configuration's train_micro_batch_size_per_gpu is {found.micro_batch}, and '{name}' of the example batch has {tensor.shape[dim]} along dimension {dim}")
+    return found.plan, optimizer or found.optimizer, schedule, found.accumulation
 
 
 def _record(model, batch, loss, device, precision):
@@ -140,7 +162,7 @@ class Step:
 
     def __init__(self, recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims):
         program, evaluation, no_evaluation = recorded
-        self.global_step = 0
+        self.global_step, self.accumulation = 0, None
         self.plan, self.optimizer, self.schedule, self.device = plan, optimizer, schedule, device
         self._operators = len(re.findall(r"^ *(?:%[\w:, %]+ = )?\"graph\.(?!step|return|guard)", program.mlir, re.M))
         self._guards = program.mlir.count('"graph.guard"(')
@@ -204,7 +226,10 @@ class Step:
         self._ready()
         number = self.global_step + 1
         lr = self._lr(number)
-        micros, divisor = self._begin(self._split(batch), number, lr)
+        micros = self._split(batch)
+        if self.accumulation not in (None, len(micros)):
+            raise HeddleError(f"the batch holds {len(micros)} micro-batches, and the DeepSpeed configuration's gradient_accumulation_steps is {self.accumulation}")
+        micros, divisor = self._begin(micros, number, lr)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
         loss, outputs = self._accumulate(micros, divisor)
