@@ -250,6 +250,13 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
   return trace;
 }
 
+uint64_t Session::MemoryBytes() const {
+  return plan().state_bytes + plan().constant_bytes +
+         executable_->memory().input_bytes() +
+         executable_->memory().scratch_bytes() +
+         shared_->counters.workspace_high_water.load();
+}
+
 std::string Session::StateNames() const {
   nlohmann::json entries = nlohmann::json::array();
   for (const plan::StateEntry& entry : plan().state) {

@@ -67,6 +67,9 @@ class Session {
   // JSON: arenas, lower bounds, workspace, counters, work per section, the
   // configuration that made the plan.
   std::string Stats() const;
+  std::string DeviceName() const { return device_->name(); }
+  // Arenas and the workspace's high-water mark.
+  uint64_t MemoryBytes() const;
   const Counters& counters() const { return shared_->counters; }
 
  private:

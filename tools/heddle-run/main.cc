@@ -12,11 +12,13 @@
 namespace {
 
 std::atomic<bool> stopRequested{false};
+std::atomic<int> stopSignal{0};
 
-void onInterrupt(int) {
-  // The second Ctrl-C ends at once.
+void onSignal(int signal) {
+  // The second one ends the process at once.
+  stopSignal = signal;
   stopRequested = true;
-  std::signal(SIGINT, SIG_DFL);
+  std::signal(signal, SIG_DFL);
 }
 
 int report(const absl::Status& status, int code, bool json) {
@@ -45,10 +47,11 @@ int main(int argc, char** argv) {
     std::printf("%s", heddle::run::kUsage);
     return 0;
   }
-  std::signal(SIGINT, onInterrupt);
+  std::signal(SIGINT, onSignal);
+  std::signal(SIGTERM, onSignal);
   const heddle::run::Outcome outcome =
       heddle::run::train(options, stopRequested);
-  if (outcome.status.ok()) return 0;
+  if (outcome.status.ok()) return outcome.stopped ? 128 + stopSignal : 0;
   // A full disk is the caller's to fix, whenever it is noticed.
   const bool input =
       !outcome.started ||
