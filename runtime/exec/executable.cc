@@ -160,6 +160,9 @@ absl::Status Executable::RunSection(PreparedSection& prepared,
   const std::string& name = prepared.section->name;
   if (name == "micro_first") micro_ = 0;
   if (name == "micro_next") ++micro_;
+  // Where several plans share one step's micro-batches, none of them sees all.
+  if (const auto micro = scalars_.find("micro"); micro != scalars_.end())
+    micro_ = static_cast<int64_t>(micro->second);
   RunContext context;
   context.scalars = &scalars_;
   context.seed = seed_;

@@ -359,15 +359,16 @@ def test_a_token_out_of_range_can_be_followed_by_a_step():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda b: {**b, "input_ids": b["input_ids"][:1]}, "no multiple of the example's 2"),
-        (lambda b: {**b, "input_ids": b["input_ids"][:, :8]}, r"has shape \(2, 8\)"),
+        (lambda b: joined([b, {name: tensor[:1] for name, tensor in b.items()}]), "no multiple of the example's 2"),
+        (lambda b: {name: tensor[:0] for name, tensor in b.items()}, r"has shape \(0, 16\): there is nothing in it"),
+        (lambda b: {**b, "input_ids": b["input_ids"][:1]}, "must agree"),
+        (lambda b: {**b, "input_ids": b["input_ids"][0]}, r"has shape \(16,\)"),
         (lambda b: {**b, "input_ids": b["input_ids"].float()}, "is torch.float32 and was torch.int64"),
         (lambda b: {**b, "labels": torch.cat([b["labels"]] * 2)}, "must agree"),
         (lambda b: {**b, "lables": b["labels"]}, "did you mean 'labels'"),
         (lambda b: {"input_ids": b["input_ids"]}, "the batch lacks 'attention_mask'"),
         (lambda b: {**b, "use_cache": True}, "'use_cache' is True"),
         (lambda b: [], "list of micro-batches is empty"),
-        (lambda b: [b, joined([b, b])], "micro-batch 1 of the list"),
     ],
 )
 def test_a_wrong_batch_is_refused(change, message):
@@ -378,10 +379,25 @@ def test_a_wrong_batch_is_refused(change, message):
 
 
 @pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda b: {name: tensor[:1] for name, tensor in b.items()}, "no multiple of the example's 2"),
+        (lambda b: {name: tensor[:, :8] for name, tensor in b.items()}, r"has shape \(2, 8\)"),
+        (lambda b: [b, joined([b, b])], "micro-batch 1 of the list"),
+    ],
+)
+def test_strict_wants_the_examples_shapes(change, message):
+    model, batch = FAMILIES["llama"](2, 16)
+    step = compiled(model, batch, strict=True)
+    with pytest.raises(heddle.HeddleError, match=message):
+        step(change(batch))
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
-        ({"zero": 3}, "zero=3 needs several ranks"),
-        ({"dp": 4}, "dp=4 needs several ranks"),
+        ({"max_plans": 0}, "max_plans=0"),
+        ({"dp": 0}, "dp=0"),
         ({"ep": 2}, "ep=2"),
         ({"sp": 2}, "sp=2"),
         ({"precision": "fp16"}, "loss scaling"),
@@ -408,7 +424,7 @@ def test_other_optimizers_schedules_and_plans_are_refused(tmp_path):
         ({}, "no optimizer was given"),
         ({"optimizer": torch.optim.SGD(model.parameters())}, "SGD is no optimizer of Heddle's"),
         ({"optimizer": heddle.AdamW(), "schedule": 3}, "schedule=3"),
-        ({"optimizer": heddle.AdamW(), "plan": {"zero_optimization": {}}}, "heddle.Plan only"),
+        ({"optimizer": heddle.AdamW(), "plan": 3}, "plan is a int; pass a heddle.Plan"),
         ({"optimizer": heddle.AdamW(), "device": "gpu"}, "unknown device 'gpu'"),
     ):
         with pytest.raises(heddle.HeddleError, match=message):

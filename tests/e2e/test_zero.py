@@ -240,6 +240,29 @@ def test_sharded_state_takes_a_share_of_the_memory():
     assert [share[zero]["parameter"] for zero in (1, 2, 3)] == [1, 1, quarter]
 
 
+def test_batches_of_other_shapes_share_the_state_of_all_ranks():
+    """Three plans on one sharded state: each update's rounds run in the plan of their shape."""
+    model = model_of("llama")
+    step = compiled(model, micro_batch(0, 8, 1, 8), 3, 2, clip=CLIP)
+    reference = model.double()
+    optimizer = adamw(reference.parameters())
+    for number in range(4):
+        micros = [micro_batch(10 * number + i, 4 + i, 1, seq) for i, seq in enumerate((8, 12, 8, 12) if number else (8, 8, 8, 8))]
+        out = step(micros)
+        optimizer.zero_grad()
+        labels = [int((micro["labels"][:, 1:] >= 0).sum()) for micro in micros]
+        with Fp64Inside():
+            loss = sum(reference(**micro, use_cache=False).loss * count for micro, count in zip(micros, labels)) / sum(labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), CLIP, foreach=False)
+        optimizer.step()
+        assert out.loss == pytest.approx(loss.item(), rel=1e-9)
+    state = step.state_dict()
+    assert {name for name, parameter in reference.named_parameters() if off(state[name], parameter) > 1e-9} == set()
+    with pytest.raises(heddle.HeddleError, match=r"'attention_mask' has shape \(1, 8\) on rank 0 and \(1, 12\) on rank 1"):
+        step([micro_batch(0, 8, 1, 8), micro_batch(1, 8, 1, 12)])
+
+
 def test_a_batch_that_ranks_cannot_share_is_refused():
     step = compiled(model_of("llama"), micro_batch(0, 8, 1, 8), 1, 2)
     with pytest.raises(heddle.HeddleError, match="holds 3 micro-batches, which dp=2 ranks cannot share evenly: give a multiple of 2"):
