@@ -89,10 +89,11 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
       for (auto& [nameRef, setting] : *optimizer) {
         llvm::StringRef name = nameRef;
         if (name == "kind") {
-          if (setting.getAsString() != llvm::StringRef("adamw"))
+          if (setting.getAsString() != llvm::StringRef("adamw") &&
+              setting.getAsString() != llvm::StringRef("muon"))
             return llvm::formatv(
                        "optimizer kind {0} is not known to this compiler; use "
-                       "\"adamw\"",
+                       "\"adamw\" or \"muon\"",
                        setting)
                 .str();
         } else {

@@ -2,6 +2,7 @@
 // need nothing but the op; those that need the mesh are dist-verify's.
 #include "ir/dist/DistDialect.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "mlir/IR/DialectImplementation.h"
 
@@ -87,6 +88,22 @@ LogicalResult verifyFlat(Op op, llvm::StringRef rule) {
          << "; both must be flat and of one element type (" << rule << ")";
 }
 
+// The longer tensor `whole`, cut at `bounds` into parts of at most `shard`.
+LogicalResult verifyBounds(Operation* op, Value whole, Value shard,
+                           std::optional<llvm::ArrayRef<int64_t>> bounds) {
+  if (!bounds) return success();
+  int64_t longest = 0;
+  for (size_t i = 1; i < bounds->size(); ++i)
+    longest = std::max(longest, (*bounds)[i] - (*bounds)[i - 1]);
+  if (bounds->size() >= 2 && bounds->front() == 0 && llvm::is_sorted(*bounds) &&
+      bounds->back() == typeOf(whole).getNumElements() &&
+      longest == typeOf(shard).getNumElements())
+    return success();
+  return op->emitOpError("cuts ")
+         << whole.getType() << " into " << shard.getType()
+         << " at bounds that do not fit (dist_bounds_r1)";
+}
+
 template <typename Op>
 LogicalResult verifySame(Op op, llvm::StringRef rule) {
   if (op.getValue().getType() == op.getResult().getType()) return success();
@@ -112,7 +129,8 @@ LogicalResult ShardOp::verify() {
   RankedTensorType bucket = typeOf(getBucket()), shard = typeOf(getResult());
   bool divides = shard.getNumElements() > 0 &&
                  bucket.getNumElements() % shard.getNumElements() == 0;
-  if (flatPair(getBucket(), getResult()) && divides) return success();
+  if (flatPair(getBucket(), getResult()) && (divides || getBounds()))
+    return verifyBounds(*this, getBucket(), getResult(), getBounds());
   return emitOpError("takes ")
          << shard << " of " << bucket << " (dist_shard_r1)";
 }
@@ -144,10 +162,12 @@ LogicalResult PackOp::verify() {
 }
 
 LogicalResult AllGatherOp::verify() {
-  return verifyFlat(*this, "dist_all_gather_r1");
+  if (failed(verifyFlat(*this, "dist_all_gather_r1"))) return failure();
+  return verifyBounds(*this, getResult(), getValue(), getBounds());
 }
 LogicalResult ReduceScatterOp::verify() {
-  return verifyFlat(*this, "dist_reduce_scatter_r1");
+  if (failed(verifyFlat(*this, "dist_reduce_scatter_r1"))) return failure();
+  return verifyBounds(*this, getValue(), getResult(), getBounds());
 }
 LogicalResult AllReduceOp::verify() {
   return verifySame(*this, "dist_all_reduce_r1");

@@ -48,9 +48,13 @@ def Dist_BucketAttr : Dist_Attr<"Bucket", "bucket"> {
   let description = [{
     `kind` is the state's: parameter, master, exp_avg, exp_avg_sq, momentum or accumulator. Empty `bounds`: every rank holds the whole bucket.
     Else the argument is a shard: rank r holds the bucket's elements [bounds[r], bounds[r + 1]), from its own element 0.
+
+    Buckets of one non-empty `arena` lie in one range of bytes, so that a rank-dependent choice of tensors has one base address. `starts` says where: one element
+    for a whole bucket, one per rank for a shard.
   }];
-  let parameters = (ins "::mlir::StringAttr":$name, "::mlir::StringAttr":$kind, "::mlir::ArrayAttr":$members, "::mlir::DenseI64ArrayAttr":$bounds);
-  let assemblyFormat = "`<` $name `,` $kind `,` $members `,` $bounds `>`";
+  let parameters = (ins "::mlir::StringAttr":$name, "::mlir::StringAttr":$kind, "::mlir::ArrayAttr":$members, "::mlir::DenseI64ArrayAttr":$bounds,
+    "::mlir::StringAttr":$arena, "::mlir::DenseI64ArrayAttr":$starts);
+  let assemblyFormat = "`<` $name `,` $kind `,` $members `,` $bounds `,` $arena `,` $starts `>`";
 }
 
 def Dist_NewBucketAttr : Dist_Attr<"NewBucket", "new_bucket"> {
@@ -79,12 +83,18 @@ def Dist_SlotOp : Dist_Op<"slot"> {
 def Dist_ShardOp : Dist_Op<"shard"> {
   let summary = "This rank's part of a bucket";
   let description = [{
-    A window of the result's length L at element coordinate × L, where the coordinate is the rank's along `axis`.
+    Without bounds a window of the result's length L at element coordinate × L, where the coordinate is the rank's along `axis`. With bounds rank r's window is
+    [bounds[r], bounds[r + 1]), and the result's length the largest of them.
 
     Constraints:
-    * dist_shard_r1: bucket and result are flat and of one element type; the bucket's length is a multiple of the result's.
+    * dist_shard_r1: bucket and result are flat and of one element type; without bounds, the bucket's length is a multiple of the result's.
+    * dist_bounds_r1: bounds ascend from 0 to the bucket's length, and the shard is as long as the longest part.
   }];
-  let arguments = (ins AnyRankedTensor:$bucket, StrAttr:$axis);
+  let arguments = (ins AnyRankedTensor:$bucket, StrAttr:$axis, OptionalAttr<DenseI64ArrayAttr>:$bounds);
+  let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$bucket, "::llvm::StringRef":$axis, "::llvm::ArrayRef<int64_t>":$bounds), [{
+    build($_builder, $_state, type, bucket, $_builder.getStringAttr(axis),
+      bounds.empty() ? ::mlir::DenseI64ArrayAttr() : $_builder.getDenseI64ArrayAttr(bounds));
+  }]>];
   let results = (outs AnyRankedTensor:$result);
   let hasVerifier = 1;
 }
@@ -110,21 +120,34 @@ class Dist_Collective<string name> : Dist_Op<name> {
   let hasVerifier = 1;
 }
 
-def Dist_AllGatherOp : Dist_Collective<"all_gather"> {
+// With bounds rank r's part of the longer tensor is [bounds[r], bounds[r + 1]).
+class Dist_Partition<string name> : Dist_Op<name> {
+  let arguments = (ins AnyRankedTensor:$value, StrAttr:$axis, OptionalAttr<DenseI64ArrayAttr>:$bounds);
+  let results = (outs AnyRankedTensor:$result);
+  let hasVerifier = 1;
+  let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$value, "::llvm::StringRef":$axis, "::llvm::ArrayRef<int64_t>":$bounds), [{
+    build($_builder, $_state, type, value, $_builder.getStringAttr(axis),
+      bounds.empty() ? ::mlir::DenseI64ArrayAttr() : $_builder.getDenseI64ArrayAttr(bounds));
+  }]>];
+}
+
+def Dist_AllGatherOp : Dist_Partition<"all_gather"> {
   let summary = "Concatenates the shards of all ranks of an axis, on every rank";
   let description = [{
     Constraints:
     * dist_all_gather_r1: flat tensors of one element type.
-    * dist_all_gather_r2: the result is as many times longer as the axis has ranks.
+    * dist_all_gather_r2: without bounds, the result is as many times longer as the axis has ranks.
+    * dist_bounds_r1 as for `dist.shard`.
   }];
 }
 
-def Dist_ReduceScatterOp : Dist_Collective<"reduce_scatter"> {
+def Dist_ReduceScatterOp : Dist_Partition<"reduce_scatter"> {
   let summary = "Sums over the ranks of an axis, each rank keeping its part";
   let description = [{
     Constraints:
     * dist_reduce_scatter_r1: flat tensors of one element type.
-    * dist_reduce_scatter_r2: the value is as many times longer as the axis has ranks.
+    * dist_reduce_scatter_r2: without bounds, the value is as many times longer as the axis has ranks.
+    * dist_bounds_r1 as for `dist.shard`.
   }];
 }
 

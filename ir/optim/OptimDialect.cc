@@ -100,4 +100,60 @@ LogicalResult AdamWOp::verify() {
   return success();
 }
 
+llvm::SmallVector<MuonOp::Matrix> MuonOp::getMatrixRows() {
+  llvm::SmallVector<Matrix> rows;
+  llvm::ArrayRef<int64_t> flat = getMatrices();
+  for (size_t i = 0; i + 6 <= flat.size(); i += 6)
+    rows.push_back({flat[i], flat[i + 1], flat[i + 2], flat[i + 3], flat[i + 4],
+                    flat[i + 5]});
+  return rows;
+}
+
+LogicalResult MuonOp::verify() {
+  size_t count = getParams().size();
+  auto length = [](Value value) {
+    return llvm::cast<RankedTensorType>(value.getType()).getNumElements();
+  };
+  bool agree = getGrads().size() == count && getMomenta().size() == count &&
+               getNewParams().size() == count &&
+               getNewMomenta().size() == count &&
+               (getCopies().empty() || getCopies().size() == count);
+  for (size_t i = 0; agree && i < count; ++i)
+    agree = getNewParams()[i].getType() == getParams()[i].getType() &&
+            getNewMomenta()[i].getType() == getMomenta()[i].getType() &&
+            length(getGrads()[i]) == length(getParams()[i]) &&
+            length(getMomenta()[i]) == length(getParams()[i]);
+  if (!agree)
+    return emitOpError("has ")
+           << count << " params, " << getGrads().size() << " grads, "
+           << getMomenta().size() << " momenta and " << getCopies().size()
+           << " copies that do not go together (optim_muon_r1)";
+  if (getMatrices().size() % 6 != 0)
+    return emitOpError("has ")
+           << getMatrices().size()
+           << " numbers in matrices, six each are expected (optim_muon_r2)";
+  for (const Matrix& matrix : getMatrixRows()) {
+    bool inside = matrix.operand >= 0 &&
+                  matrix.operand < static_cast<int64_t>(count) &&
+                  matrix.rank >= 0 && matrix.inBucket >= matrix.inShard &&
+                  matrix.inShard >= 0 && matrix.rows > 0 && matrix.columns > 0;
+    if (!inside || matrix.inShard + matrix.rows * matrix.columns >
+                       length(getParams()[matrix.operand]))
+      return emitOpError("has a matrix of ")
+             << matrix.rows << " x " << matrix.columns << " at element "
+             << matrix.inShard << " of operand " << matrix.operand
+             << ", which lies outside of it (optim_muon_r2)";
+  }
+  constexpr llvm::StringLiteral kSettings[] = {
+      "coefficients", "dtype",    "eps", "form",  "lr_scale", "momentum",
+      "nesterov",     "norm_eps", "ns",  "scale", "steps",    "weight_decay"};
+  for (llvm::StringRef name : kSettings)
+    if (!getSettings().get(name))
+      return emitOpError("has no setting '") << name << "' (optim_muon_r3)";
+  if (getSettings().size() != std::size(kSettings))
+    return emitOpError("has ") << getSettings().size() << " settings, expected "
+                               << std::size(kSettings) << " (optim_muon_r3)";
+  return success();
+}
+
 }  // namespace heddle::optim

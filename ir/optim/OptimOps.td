@@ -66,13 +66,13 @@ def Optim_SquareSumsOp : Optim_Op<"square_sums"> {
   let summary = "Sums the squares of each parameter's gradient, as far as it lies on this rank";
   let description = [{
     Each gradient is a flat shard; `segments` lists, gradient by gradient, the number of parameters in its bucket and then their first element
-    and length in the bucket. Shard i holds `shard[i]` elements per rank. The result has one f64 sum per parameter, in the order of `segments`;
+    and length in the bucket. Shard i holds `shard[i]` elements per rank; where that is -1, its bounds are the next ones of `bounds`, ranks + 1 each. The result has one f64 sum per parameter, in the order of `segments`;
     it is zero where nothing of the parameter lies here, so the sum over ranks is the parameter's own.
 
     Constraints:
     * optim_square_sums_r1: one shard length per gradient; segments hold what they announce, and the result one element per parameter.
   }];
-  let arguments = (ins Variadic<Optim_Float>:$gradients, DenseI64ArrayAttr:$segments, DenseI64ArrayAttr:$shard);
+  let arguments = (ins Variadic<Optim_Float>:$gradients, DenseI64ArrayAttr:$segments, DenseI64ArrayAttr:$shard, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$bounds);
   let results = (outs TensorOf<[F64]>:$result);
   let hasVerifier = 1;
 }
@@ -139,6 +139,35 @@ def Optim_AdamWOp : Optim_Op<"adamw", [AttrSizedOperandSegments, AllTypesMatch<[
     F64Attr:$beta1, F64Attr:$beta2, F64Attr:$eps, F64Attr:$weight_decay, F64Attr:$lr_scale, I64Attr:$group);
   let results = (outs Optim_Float:$new_param, Optim_Float:$new_exp_avg, Optim_Float:$new_exp_avg_sq);
   let hasVerifier = 1;
+}
+
+def Optim_MuonOp : Optim_Op<"muon", [AttrSizedOperandSegments, AttrSizedResultSegments]> {
+  let summary = "Updates matrices by Muon";
+  let description = [{
+    Momentum, Newton-Schulz orthogonalisation and a scaled, decoupled update, each matrix by itself. Operand i of `params`, `grads` and `momenta` holds the
+    matrices that `matrices` lists for it, six numbers each: operand, owning rank, first element in the whole operand, first element in the owner's shard of it, rows,
+    columns. Matrices are row-major. A rank updates what it owns, so over all ranks each matrix is orthogonalised once a step.
+
+    `settings`: momentum, weight_decay, lr_scale, eps (f64), nesterov (bool), form, ns, scale, norm_eps, dtype (strings), coefficients (a name, or three numbers an
+    iteration), steps (i64); kernels/muon.h and kernels/newton_schulz.h say what each means. `copies`, where there are any, are the new parameters in another dtype.
+    Where `finite` is present and false all results equal their operands bitwise.
+
+    Constraints:
+    * optim_muon_r1: as many grads, momenta, new parameters and new momenta as params, of equal lengths; copies are as many, or none.
+    * optim_muon_r2: matrices lie inside their operand.
+    * optim_muon_r3: settings hold exactly what is listed.
+  }];
+  let arguments = (ins Variadic<Optim_Float>:$params, Variadic<Optim_Float>:$grads, Variadic<Optim_Float>:$momenta, Optional<Optim_Predicate>:$finite,
+    DenseI64ArrayAttr:$matrices, DictionaryAttr:$settings, I64Attr:$group);
+  let results = (outs Variadic<Optim_Float>:$new_params, Variadic<Optim_Float>:$new_momenta, Variadic<Optim_Float>:$copies);
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    // One row of `matrices`.
+    struct Matrix {
+      int64_t operand, rank, inBucket, inShard, rows, columns;
+    };
+    ::llvm::SmallVector<Matrix> getMatrixRows();
+  }];
 }
 
 #endif  // HEDDLE_OPTIM_OPS

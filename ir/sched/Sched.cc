@@ -85,13 +85,27 @@ Geometry geometryOf(mlir::RankedTensorType type) {
 Extent extentOf(mlir::Value ref) {
   Geometry g = geometryOf(mlir::cast<RefType>(ref.getType()));
   auto value = ref.getDefiningOp<ValueOp>();
-  int64_t base = value ? value.getBase() : 0, ranks = 1;
-  if (value && value.getRankStride() != 0)
+  if (!value) return {g.offset * g.elementBytes, g.end() * g.elementBytes};
+  int64_t base = value.getBase(), first = 0, last = 0, ranks = 1;
+  if (value.getRankStride() != 0)
     for (int64_t size : value->getParentOfType<PlanOp>().getMeshSizes())
       ranks *= size;
-  int64_t last = value ? (ranks - 1) * value.getRankStride() : 0;
-  return {(base + g.offset) * g.elementBytes,
-          (base + last + g.end()) * g.elementBytes};
+  last = (ranks - 1) * value.getRankStride();
+  if (value.getRankOffsets().empty())
+    return {(base + g.offset) * g.elementBytes,
+            (base + last + g.end()) * g.elementBytes};
+  // From the first element that any rank reaches to the last.
+  bool any = false;
+  for (auto [c, offset] : llvm::enumerate(value.getRankOffsets())) {
+    if (offset < 0) continue;
+    int64_t end =
+        offset +
+        (value.getRankSizes().empty() ? g.end() : value.getRankSizes()[c]);
+    first = any ? std::min(first, offset) : offset;
+    last = any ? std::max(last, end) : end;
+    any = true;
+  }
+  return {(base + first) * g.elementBytes, (base + last) * g.elementBytes};
 }
 
 BufferOp bufferOf(mlir::Value ref) {

@@ -123,15 +123,20 @@ def Sched_ValueOp : Sched_Op<"value"> {
   let summary = "Views a buffer as a strided tensor";
   let description = [{
     The layout's first element lies `base` elements behind the buffer's start, and on a rank whose coordinate along the mesh's first axis is c
-    another c × `rank_stride` elements behind that.
+    another c × `rank_stride` elements behind that. Where ranks differ in more than that, `rank_offsets[c]` is added instead (-1: a rank that does not have the
+    value at all), and a flat value has `rank_sizes[c]` elements; its type's length is the largest.
 
     Constraints:
     * sched_value_r1: the elements reached by the layout lie inside the buffer, on every rank.
     * sched_value_r2: base and rank_stride are not negative.
+    * sched_value_r3: rank_offsets and rank_sizes have one entry per rank or none; sizes need a flat type and do not exceed it.
   }];
-  let arguments = (ins Sched_Buffer:$buffer, DefaultValuedAttr<I64Attr, "0">:$base, DefaultValuedAttr<I64Attr, "0">:$rank_stride);
-  let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$buffer), [{
-    build($_builder, $_state, type, buffer, $_builder.getI64IntegerAttr(0), $_builder.getI64IntegerAttr(0));
+  let arguments = (ins Sched_Buffer:$buffer, DefaultValuedAttr<I64Attr, "0">:$base, DefaultValuedAttr<I64Attr, "0">:$rank_stride,
+    DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$rank_offsets, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$rank_sizes);
+  let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$buffer, CArg<"int64_t", "0">:$base, CArg<"int64_t", "0">:$rank_stride,
+    CArg<"::llvm::ArrayRef<int64_t>", "{}">:$rank_offsets, CArg<"::llvm::ArrayRef<int64_t>", "{}">:$rank_sizes), [{
+    build($_builder, $_state, type, buffer, $_builder.getI64IntegerAttr(base), $_builder.getI64IntegerAttr(rank_stride),
+      $_builder.getDenseI64ArrayAttr(rank_offsets), $_builder.getDenseI64ArrayAttr(rank_sizes));
   }]>];
   let results = (outs Sched_Ref:$result);
   let assemblyFormat = "$buffer attr-dict `:` type($result)";

@@ -141,6 +141,19 @@ LogicalResult ValueOp::verify() {
   if (static_cast<int64_t>(getBase()) < 0 ||
       static_cast<int64_t>(getRankStride()) < 0)
     return emitOpError("has a negative base or rank_stride (sched_value_r2)");
+  int64_t ranks = 1;
+  for (int64_t size : (*this)->getParentOfType<PlanOp>().getMeshSizes())
+    ranks *= size;
+  for (llvm::ArrayRef<int64_t> table : {getRankOffsets(), getRankSizes()})
+    if (!table.empty() && static_cast<int64_t>(table.size()) != ranks)
+      return emitOpError("has a table of ")
+             << table.size() << " entries for " << ranks
+             << " ranks (sched_value_r3)";
+  for (int64_t size : getRankSizes())
+    if (size < 0 || g.sizes.size() != 1 || size > g.sizes[0])
+      return emitOpError("has ")
+             << size << " elements on a rank of a value of "
+             << getResult().getType() << " (sched_value_r3)";
   int64_t bytes = extentOf(getResult()).end;
   if (g.offset < 0 ||
       (g.elements() > 0 && bytes > static_cast<int64_t>(buffer.getBytes()))) {

@@ -62,16 +62,20 @@ def CommonSubexpressions : Pass<"graph-cse", "::heddle::graph::StepOp"> {
 }
 
 def AppendOptimizer : Pass<"graph-append-optimizer", "::heddle::graph::StepOp"> {
-  let summary = "Writes accumulation and the AdamW update after the backward pass";
+  let summary = "Writes accumulation and the update (AdamW, Muon) after the backward pass";
   let description = [{
     Requires graph-functionalize and gradients among the step's results.
 
     Afterwards every trainable parameter with a gradient has state arguments (`accumulator`, `exp_avg`, `exp_avg_sq`, and `master` where the parameter's
-    element type is not the master's), its gradient is accumulated, averaged and applied by optim.adamw in phase `update`, and its new value and state are results in
+    element type is not the master's; `momentum` instead of the moments in a group with `muon`), its gradient is accumulated, averaged and applied by optim.adamw or
+    optim.muon in phase `update`, and its new value and state are results in
     the gradient's place. The options are one JSON object:
 
     ```
     {"groups": [{"params": ["*.bias", "*norm*"], "weight_decay": 0.0}, {"params": ["*"]} ],    first group with a matching glob takes the parameter
+                {"params": ["*"], "roles": ["matrix", "stack"], "muon": {"momentum": 0.95, "nesterov": true, "momentum_form": "torch", "ns": "gram",
+                 "coefficients": "keller_jordan", "ns_steps": 5, "ns_dtype", "scale": "match_rms", "split": {"*.q_proj.weight": 16}, "eps": 1e-7,
+                 "norm_eps": "add", "state_dtype"}}],                                        such a group takes only parameters of these roles
      "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01, "lr_scale": 1.0,                 defaults of the groups
      "clip": 1.0,                              limit of the global gradient norm; left out: no clipping
      "skip_nonfinite": false,                  leave the state alone where the norm is not finite

@@ -1,9 +1,9 @@
 // Writes the update phase after a captured backward pass: per gradient one
-// accumulation, one average, one AdamW, plus the global norm where it is asked
-// for. Invariant: state enters as arguments and leaves as results of the same
-// name and kind; the schedule places both on the same bytes. What would break
-// it: a gradient that is not the whole gradient of its parameter (a tied weight
-// returned twice).
+// accumulation, one average, one AdamW or Muon, plus the global norm where it
+// is asked for. Invariant: state enters as arguments and leaves as results of
+// the same name and kind; the schedule places both on the same bytes. What
+// would break it: a gradient that is not the whole gradient of its parameter (a
+// tied weight returned twice).
 #include "ir/optim/OptimDialect.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/GlobPattern.h"
@@ -69,7 +69,9 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     Value factor;
     Value finite;
     limitNorm(updates, builder, factor, finite);
-    for (Update& update : updates) apply(update, factor, finite, builder);
+    for (Update& update : updates)
+      if (failed(apply(step, update, factor, finite, builder)))
+        return signalPassFailure();
     step.setArgRolesAttr(builder.getArrayAttr(argRoles));
     step.setResultRolesAttr(builder.getArrayAttr(resultRoles));
   }
@@ -126,6 +128,9 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
 
   FailureOr<unsigned> groupOf(StepOp step, ParamAttr param) {
     for (auto [i, group] : llvm::enumerate(options.groups)) {
+      if (!group.roles.empty() &&
+          !llvm::is_contained(group.roles, param.getKind().getValue()))
+        continue;
       for (const std::string& text : group.params) {
         llvm::Expected<llvm::GlobPattern> glob =
             llvm::GlobPattern::create(text);
@@ -235,9 +240,10 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
              norm);
   }
 
-  void apply(const Update& update, Value factor, Value finite,
-             OpBuilder& builder) {
+  LogicalResult apply(StepOp step, const Update& update, Value factor,
+                      Value finite, OpBuilder& builder) {
     const ParamGroup& group = options.groups[update.group];
+    if (group.muon) return applyMuon(step, update, finite, builder);
     auto paramType = llvm::cast<RankedTensorType>(update.param.getType());
     Type masterElement = typeFor(options.masterDtype, update);
     bool hasMaster = masterElement != paramType.getElementType();
@@ -279,6 +285,114 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     giveBack(NewStateAttr::get(name.getContext(), name,
                                builder.getStringAttr("exp_avg_sq")),
              adamw.getNewExpAvgSq());
+    return success();
+  }
+
+  // Muon's momentum takes raw gradients: its update does not depend on their
+  // scale, so clipping is not for it.
+  LogicalResult applyMuon(StepOp step, const Update& update, Value finite,
+                          OpBuilder& builder) {
+    const ParamGroup& group = options.groups[update.group];
+    auto paramType = llvm::cast<RankedTensorType>(update.param.getType());
+    FailureOr<llvm::SmallVector<int64_t>> matrices =
+        matricesOf(step, update, *group.muon);
+    if (failed(matrices)) return failure();
+    Type masterElement = typeFor(options.masterDtype, update);
+    bool hasMaster = masterElement != paramType.getElementType();
+    Value master = hasMaster ? addState(update, "master", masterElement)
+                             : Value(update.param);
+    const std::string& dtype = group.muon->stateDtype.empty()
+                                   ? options.stateDtype
+                                   : group.muon->stateDtype;
+    Value momentum = addState(update, "momentum", typeFor(dtype, update));
+    Type copy[] = {paramType};
+    auto muon = builder.create<optim::MuonOp>(
+        update.param.getLoc(), TypeRange(master.getType()),
+        TypeRange(momentum.getType()),
+        hasMaster ? TypeRange(copy) : TypeRange(), master, update.averaged,
+        momentum, finite, builder.getDenseI64ArrayAttr(*matrices),
+        muonSettings(step, group, builder),
+        builder.getI64IntegerAttr(update.group));
+    setPhase(muon, Phase::Update);
+    StringAttr name = update.role.getName();
+    if (hasMaster)
+      giveBack(NewStateAttr::get(name.getContext(), name,
+                                 builder.getStringAttr("master")),
+               muon.getNewParams()[0]);
+    giveBack(NewValueAttr::get(name.getContext(), name),
+             hasMaster ? muon.getCopies()[0] : muon.getNewParams()[0]);
+    giveBack(NewStateAttr::get(name.getContext(), name,
+                               builder.getStringAttr("momentum")),
+             muon.getNewMomenta()[0]);
+    return success();
+  }
+
+  // The rows of optim.muon for one parameter: its last two dimensions, split
+  // into blocks of rows where the group says so.
+  FailureOr<llvm::SmallVector<int64_t>> matricesOf(StepOp step,
+                                                   const Update& update,
+                                                   const MuonSettings& muon) {
+    auto type = llvm::cast<RankedTensorType>(update.param.getType());
+    auto refuse = [&](const llvm::Twine& reason) {
+      step.emitError("cannot update ") << update.role.getName() << " of type "
+                                       << type << " by Muon: " << reason;
+      return failure();
+    };
+    if (type.getRank() < 2 || type.getNumElements() == 0)
+      return refuse(
+          "it takes matrices and stacks of matrices; give it to AdamW");
+    if (!isRowMajor(type))
+      return refuse("it is not row-major; make it contiguous before capture");
+    int64_t columns = type.getShape().back(),
+            rows = type.getShape()[type.getRank() - 2], blocks = 1;
+    for (const auto& [text, count] : muon.split) {
+      llvm::Expected<llvm::GlobPattern> glob = llvm::GlobPattern::create(text);
+      if (!glob)
+        return refuse("split has the malformed glob \"" + text +
+                      "\": " + llvm::toString(glob.takeError()));
+      for (Attribute name : update.role.getNames())
+        if (glob->match(llvm::cast<StringAttr>(name).getValue()))
+          blocks = count;
+    }
+    if (rows % blocks != 0)
+      return refuse("its " + llvm::Twine(rows) + " rows do not split into " +
+                    llvm::Twine(blocks) + " blocks");
+    rows /= blocks;
+    llvm::SmallVector<int64_t> matrices;
+    for (int64_t at = 0; at < type.getNumElements(); at += rows * columns)
+      matrices.append({0, 0, at, at, rows, columns});
+    return matrices;
+  }
+
+  DictionaryAttr muonSettings(StepOp step, const ParamGroup& group,
+                              OpBuilder& builder) {
+    const MuonSettings& muon = *group.muon;
+    std::string dtype = muon.nsDtype;
+    llvm::StringRef precision = step.getPrecision();
+    if (dtype.empty())
+      dtype = precision == "fp64" || precision == "fp32" ? precision.str()
+              : muon.ns == "gram"                        ? "fp16"
+                                                         : "bf16";
+    Attribute coefficients = builder.getStringAttr(muon.coefficients);
+    if (!muon.ownCoefficients.empty())
+      coefficients = builder.getDenseF64ArrayAttr(muon.ownCoefficients);
+    auto real = [&](double value) { return builder.getF64FloatAttr(value); };
+    auto text = [&](llvm::StringRef value) {
+      return builder.getStringAttr(value);
+    };
+    auto named = [&](llvm::StringRef name, Attribute value) {
+      return builder.getNamedAttr(name, value);
+    };
+    return builder.getDictionaryAttr(
+        {named("momentum", real(muon.momentum)),
+         named("nesterov", builder.getBoolAttr(muon.nesterov)),
+         named("form", text(muon.form)), named("ns", text(muon.ns)),
+         named("coefficients", coefficients),
+         named("steps", builder.getI64IntegerAttr(muon.steps)),
+         named("dtype", text(dtype)), named("scale", text(muon.scale)),
+         named("eps", real(muon.eps)), named("norm_eps", text(muon.normEps)),
+         named("weight_decay", real(group.weightDecay)),
+         named("lr_scale", real(group.lrScale))});
   }
 
   OptimizerConfig options;

@@ -3,6 +3,7 @@
 #include "passes/graph/optimizer_config.h"
 
 #include <cmath>
+#include <tuple>
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -84,6 +85,107 @@ llvm::Error readChoice(const llvm::json::Object& object, llvm::StringRef key,
   return llvm::Error::success();
 }
 
+llvm::Error readCoefficients(const llvm::json::Value& value,
+                             MuonSettings& muon) {
+  if (std::optional<llvm::StringRef> name = value.getAsString()) {
+    constexpr llvm::StringLiteral kNames[] = {"keller_jordan", "you",
+                                              "polar_express"};
+    if (!llvm::is_contained(kNames, *name))
+      return bad("optimizer configuration: no coefficients \"{0}\"; use {1}",
+                 *name, llvm::join(llvm::ArrayRef(kNames), ", "));
+    muon.coefficients = name->str();
+    return llvm::Error::success();
+  }
+  const llvm::json::Array* list = value.getAsArray();
+  if (list) {
+    for (const llvm::json::Value& entry : *list) {
+      const llvm::json::Array* triple = entry.getAsArray();
+      if (!triple || triple->size() != 3) break;
+      for (const llvm::json::Value& number : *triple)
+        if (std::optional<double> n = number.getAsNumber())
+          muon.ownCoefficients.push_back(*n);
+    }
+  }
+  if (!list || list->empty() || muon.ownCoefficients.size() != 3 * list->size())
+    return bad(
+        "optimizer configuration: \"coefficients\" is neither a name nor a "
+        "list of triples of numbers");
+  return llvm::Error::success();
+}
+
+llvm::Error readMuon(const llvm::json::Value& value, MuonSettings& muon) {
+  const llvm::json::Object* object = value.getAsObject();
+  if (!object) return bad("optimizer configuration: \"muon\" is not an object");
+  constexpr llvm::StringLiteral kKeys[] = {
+      "momentum",     "nesterov", "momentum_form", "ns",
+      "coefficients", "ns_steps", "ns_dtype",      "scale",
+      "split",        "eps",      "norm_eps",      "state_dtype"};
+  for (const auto& [key, unused] : *object)
+    if (!llvm::is_contained(kKeys, llvm::StringRef(key)))
+      return unknownKey(key, {std::begin(kKeys), std::end(kKeys)});
+  if (llvm::Error error = readNumber(*object, "momentum", muon.momentum))
+    return error;
+  if (muon.momentum >= 1)
+    return bad("optimizer configuration: \"momentum\" is not in [0, 1)");
+  if (llvm::Error error = readNumber(*object, "eps", muon.eps)) return error;
+  double steps = muon.steps;
+  if (llvm::Error error = readNumber(*object, "ns_steps", steps)) return error;
+  muon.steps = static_cast<int64_t>(steps);
+  if (steps != muon.steps || muon.steps < 1 || muon.steps > 32)
+    return bad("optimizer configuration: \"ns_steps\" is not in 1 to 32");
+  if (const llvm::json::Value* nesterov = object->get("nesterov")) {
+    if (!nesterov->getAsBoolean())
+      return bad("optimizer configuration: \"nesterov\" is not true or false");
+    muon.nesterov = *nesterov->getAsBoolean();
+  }
+  constexpr llvm::StringLiteral kForms[] = {"torch", "ema"};
+  constexpr llvm::StringLiteral kNs[] = {"gram", "standard"};
+  constexpr llvm::StringLiteral kScales[] = {"match_rms", "original",
+                                             "spectral", "none"};
+  constexpr llvm::StringLiteral kNormEps[] = {"add", "clamp"};
+  const std::tuple<llvm::StringRef, llvm::ArrayRef<llvm::StringLiteral>,
+                   std::string*>
+      choices[] = {{"momentum_form", kForms, &muon.form},
+                   {"ns", kNs, &muon.ns},
+                   {"scale", kScales, &muon.scale},
+                   {"norm_eps", kNormEps, &muon.normEps},
+                   {"ns_dtype", kDtypes, &muon.nsDtype},
+                   {"state_dtype", kDtypes, &muon.stateDtype}};
+  for (auto [key, names, to] : choices)
+    if (llvm::Error error = readChoice(*object, key, names, *to)) return error;
+  if (const llvm::json::Value* coefficients = object->get("coefficients"))
+    if (llvm::Error error = readCoefficients(*coefficients, muon)) return error;
+  const llvm::json::Value* split = object->get("split");
+  if (!split || split->kind() == llvm::json::Value::Null)
+    return llvm::Error::success();
+  if (!split->getAsObject())
+    return bad("optimizer configuration: \"split\" is not an object");
+  for (const auto& [glob, blocks] : *split->getAsObject()) {
+    if (!blocks.getAsInteger() || *blocks.getAsInteger() < 1)
+      return bad(
+          "optimizer configuration: \"split\" of \"{0}\" is no number of "
+          "blocks",
+          llvm::StringRef(glob));
+    muon.split.push_back({llvm::StringRef(glob).str(), *blocks.getAsInteger()});
+  }
+  llvm::sort(muon.split);  // a JSON object has no order
+  return llvm::Error::success();
+}
+
+llvm::Error readNames(const llvm::json::Array& list, llvm::StringRef key,
+                      std::vector<std::string>& to) {
+  for (const llvm::json::Value& name : list) {
+    std::optional<llvm::StringRef> text = name.getAsString();
+    if (!text)
+      return bad(
+          "optimizer configuration: \"{0}\" holds something that is not a "
+          "name or glob",
+          key);
+    to.push_back(text->str());
+  }
+  return llvm::Error::success();
+}
+
 llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config,
                        const ParamGroup& defaults) {
   const llvm::json::Array* groups = value.getAsArray();
@@ -96,18 +198,19 @@ llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config,
     if (!params)
       return bad("optimizer configuration: a group has no list \"params\"");
     ParamGroup& group = config.groups.emplace_back(defaults);
-    for (const llvm::json::Value& name : *params) {
-      std::optional<llvm::StringRef> text = name.getAsString();
-      if (!text)
-        return bad(
-            "optimizer configuration: \"params\" holds something that is not a "
-            "name or glob");
-      group.params.push_back(text->str());
+    if (llvm::Error error = readNames(*params, "params", group.params))
+      return error;
+    if (const llvm::json::Array* roles = object->getArray("roles"))
+      if (llvm::Error error = readNames(*roles, "roles", group.roles))
+        return error;
+    if (const llvm::json::Value* muon = object->get("muon")) {
+      group.muon.emplace();
+      if (llvm::Error error = readMuon(*muon, *group.muon)) return error;
     }
     for (const auto& [key, unused] : *object) {
       std::vector<llvm::StringRef> known(std::begin(kGroupKeys),
                                          std::end(kGroupKeys));
-      known.push_back("params");
+      known.insert(known.end(), {"params", "roles", "muon"});
       if (!llvm::is_contained(known, llvm::StringRef(key)))
         return unknownKey(key, known);
     }

@@ -12,8 +12,28 @@
 
 namespace heddle::graph {
 
+// Names are those of the kernels; empty ones mean: what fits the precision.
+struct MuonSettings {
+  double momentum = 0.95;
+  bool nesterov = true;
+  std::string form = "torch";
+  std::string ns = "gram";
+  std::string coefficients = "keller_jordan";
+  std::vector<double> ownCoefficients;  // three numbers an iteration
+  int64_t steps = 5;
+  std::string nsDtype;
+  std::string scale = "match_rms";
+  double eps = 1e-7;
+  std::string normEps = "add";
+  std::string stateDtype;
+  // Globs over names, and into how many blocks of rows their matrices fall.
+  std::vector<std::pair<std::string, int64_t>> split;
+};
+
 struct ParamGroup {
   std::vector<std::string> params;  // globs over parameter names
+  std::vector<std::string> roles;   // kinds of parameter; empty: all
+  std::optional<MuonSettings> muon;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;

@@ -356,18 +356,20 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     return success();
   }
 
-  // Gathered parameters replace the old ones where they lie, once nobody reads
-  // those.
+  // Gathered or converted parameters replace the old ones where they lie, once
+  // nobody reads those.
   static void gatherIntoState(PlanLowering& plan, SectionLowering& lowering,
                               llvm::ArrayRef<Result> written,
                               llvm::ArrayRef<mlir::Operation*> order) {
     Liveness liveness(order, {});
     for (const Result& result : written) {
-      auto gather = result.value.getDefiningOp<dist::AllGatherOp>();
-      if (!gather) continue;
+      mlir::Operation* op = result.value.getDefiningOp();
+      auto muon = mlir::dyn_cast_or_null<optim::MuonOp>(op);
+      bool isCopy = muon && llvm::is_contained(muon.getCopies(), result.value);
+      if (!isCopy && !mlir::isa_and_nonnull<dist::AllGatherOp>(op)) continue;
       auto [kind, name] = replacedState(result.role, plan);
       Value target = plan.stateOf(kind, name);
-      int64_t at = llvm::find(order, gather.getOperation()) - order.begin();
+      int64_t at = llvm::find(order, op) - order.begin();
       bool read = llvm::any_of(plan.given(), [&](const auto& entry) {
         return entry.second == target && liveness.lastUse(entry.first) > at;
       });

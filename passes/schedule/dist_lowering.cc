@@ -69,7 +69,7 @@ void SectionLowering::clearGaps(dist::PackOp pack, Value bucket) {
   auto clear = [&](int64_t from, int64_t to) {
     if (from == to) return;
     auto gap = mlir::RankedTensorType::get({to - from}, element);
-    Value ref = refInto(builder, pack.getLoc(), gap, bucket, from);
+    Value ref = refInto(builder, pack.getLoc(), gap, bucket, {from});
     builder.create<sched::AtenOp>(
         pack.getLoc(), "aten::zeros",
         builder.getArrayAttr(
@@ -126,10 +126,18 @@ Value SectionLowering::collectiveTarget(mlir::Operation* op) {
   Value source = over ? refOf(value) : Value();
   if (source && mlir::isa<dist::AllReduceOp, dist::BroadcastOp>(op))
     return refs[result] = source;
-  if (source && mlir::isa<dist::ReduceScatterOp>(op))
-    return refs[result] = refInto(builder, op->getLoc(), typeOf(result), source,
-                                  0, typeOf(result).getNumElements());
-  return newResult(result, op);
+  auto scatter = mlir::dyn_cast<dist::ReduceScatterOp>(op);
+  if (!scatter) return newResult(result, op);
+  Window part = partOf(scatter.getBounds(), typeOf(result).getNumElements());
+  if (source)
+    return refs[result] =
+               refInto(builder, op->getLoc(), typeOf(result), source, part);
+  Value target = newResult(result, op);
+  if (!scatter.getBounds()) return target;
+  // A part of its own bytes, as long as this rank's.
+  part.rankOffsets.assign(part.rankSizes.size(), 0);
+  return refs[result] =
+             refInto(builder, op->getLoc(), typeOf(result), target, part);
 }
 
 LogicalResult SectionLowering::lowerDist(mlir::Operation* op) {
@@ -139,19 +147,24 @@ LogicalResult SectionLowering::lowerDist(mlir::Operation* op) {
   if (!source) return failure();
   Value target = collectiveTarget(op);
   mlir::MLIRContext* context = op->getContext();
-  mlir::Attribute args[] = {sched::OperandAttr::get(context),
-                            op->getAttr("axis"), builder.getStringAttr("sum")};
-  if (mlir::isa<dist::BroadcastOp>(op)) args[2] = builder.getI64IntegerAttr(0);
-  llvm::StringRef last = mlir::isa<dist::BroadcastOp>(op) ? "root" : "op";
-  size_t count = mlir::isa<dist::AllGatherOp>(op) ? 2 : 3;
+  llvm::SmallVector<mlir::Attribute> args = {sched::OperandAttr::get(context),
+                                             op->getAttr("axis")};
+  llvm::SmallVector<llvm::StringRef> names = {"src", "axis"};
+  if (mlir::isa<dist::BroadcastOp>(op)) {
+    args.push_back(builder.getI64IntegerAttr(0));
+    names.push_back("root");
+  } else if (!mlir::isa<dist::AllGatherOp>(op)) {
+    args.push_back(builder.getStringAttr("sum"));
+    names.push_back("op");
+  }
+  if (mlir::Attribute bounds = op->getAttr("bounds")) {
+    args.push_back(bounds);
+    names.push_back("bounds");
+  }
   auto step = builder.create<sched::CollectiveOp>(
-      op->getLoc(), op->getName().stripDialect(),
-      builder.getArrayAttr(llvm::ArrayRef(args, count)),
-      builder.getStrArrayAttr(
-          llvm::ArrayRef<llvm::StringRef>({"src", "axis", last})
-              .take_front(count)),
-      llvm::ArrayRef<int64_t>{0}, mlir::ValueRange{source},
-      mlir::ValueRange{target});
+      op->getLoc(), op->getName().stripDialect(), builder.getArrayAttr(args),
+      builder.getStrArrayAttr(names), llvm::ArrayRef<int64_t>{0},
+      mlir::ValueRange{source}, mlir::ValueRange{target});
   annotate(step, op);
   return success();
 }

@@ -103,7 +103,8 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
       // Folded into the kernels that read it.
       .Case([&](optim::AverageOp average) -> LogicalResult {
         for (mlir::Operation* user : average.getResult().getUsers())
-          if (!mlir::isa<optim::GradNormOp, optim::AdamWOp>(user))
+          if (!mlir::isa<optim::GradNormOp, optim::AdamWOp, optim::MuonOp>(
+                  user))
             return user->emitOpError(
                 "reads a gradient average; only optim.grad_norm and "
                 "optim.adamw divide while they read");
@@ -152,6 +153,7 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
                {{"grads", builder.getArrayAttr(list)},
                 {"segments", sums.getSegmentsAttr()},
                 {"shard", sums.getShardAttr()},
+                {"bounds", sums.getBoundsAttr()},
                 {"rank", sched::RuntimeAttr::get(context, "rank")}},
                reads, newResult(sums.getResult(), op));
         return success();
@@ -203,9 +205,11 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         kernel(op, "adamw", args, reads, {param, average, square});
         return success();
       })
+      .Case([&](optim::MuonOp muon) { return lowerMuon(muon); })
       .Default([](mlir::Operation* other) -> LogicalResult {
         return other->emitOpError(
-            "has no kernel; graph-lower-to-sched knows the adamw family");
+            "has no kernel; graph-lower-to-sched knows the adamw family and "
+            "muon");
       });
 }
 

@@ -85,6 +85,7 @@ Value PlanLowering::stateOf(llvm::StringRef kind, llvm::StringRef name) const {
 
 LogicalResult PlanLowering::bind(graph::StepOp step, const Sidecar& sidecar,
                                  llvm::StringRef scope) {
+  measureArenas(step);
   // Parameters first: the names of state are its parameter's.
   for (mlir::Attribute role : step.getArgRoles())
     if (auto param = mlir::dyn_cast<graph::ParamAttr>(role))
@@ -151,6 +152,59 @@ LogicalResult PlanLowering::addData(mlir::BlockArgument argument,
   return success();
 }
 
+// A bucket's ref in the range of bytes that it shares with others. The range is
+// made once all its buckets are known, from the step's own roles.
+Value PlanLowering::placeInArena(mlir::BlockArgument argument,
+                                 dist::BucketAttr bucket, bool& fresh) {
+  fresh = true;
+  auto type = mlir::cast<mlir::RankedTensorType>(argument.getType());
+  std::string key =
+      (bucket.getKind().getValue() + " " + bucket.getArena().getValue()).str();
+  Value& range = arenas[key];
+  if (!range)
+    range =
+        makeBuffer(builder, argument.getLoc(),
+                   mlir::RankedTensorType::get({arenaElements[key]},
+                                               type.getElementType()),
+                   sched::Arena::State, categoryOf(bucket.getKind().getValue()),
+                   bucket.getArena().getValue());
+  Window window;
+  if (bucket.getBounds().empty()) {
+    window.offset = bucket.getStarts()[0];
+  } else {
+    window = partOf(bucket.getBounds().asArrayRef(), 0);
+    window.rankOffsets.assign(bucket.getStarts().asArrayRef().begin(),
+                              bucket.getStarts().asArrayRef().end());
+  }
+  return refInto(builder, argument.getLoc(), type, range, window);
+}
+
+// How long the ranges are that buckets share.
+void PlanLowering::measureArenas(graph::StepOp step) {
+  for (mlir::Attribute role : step.getArgRoles()) {
+    auto bucket = mlir::dyn_cast<dist::BucketAttr>(role);
+    if (!bucket || bucket.getArena().empty()) continue;
+    int64_t end = 0;
+    llvm::ArrayRef<int64_t> bounds = bucket.getBounds(),
+                            starts = bucket.getStarts();
+    if (bounds.empty()) {
+      for (auto member : bucket.getMembers().getAsRange<dist::MemberAttr>())
+        end = std::max(end, starts[0] + member.getOffset() +
+                                mlir::cast<mlir::RankedTensorType>(
+                                    member.getType().getValue())
+                                    .getNumElements());
+    }
+    for (size_t r = 0; r + 1 < bounds.size(); ++r)
+      end = std::max(end, starts[r] + bounds[r + 1] - bounds[r]);
+    int64_t& length = arenaElements[(bucket.getKind().getValue() + " " +
+                                     bucket.getArena().getValue())
+                                        .str()];
+    // Slots' alignment behind the last one too: a bucket is that long.
+    length = std::max(length, (end + dist::kSlotAlignment - 1) /
+                                  dist::kSlotAlignment * dist::kSlotAlignment);
+  }
+}
+
 // One state entry per tensor of a bucket: a window on the whole bucket, or the
 // shard together with what the tensor is of the bucket.
 void PlanLowering::bindMembers(dist::BucketAttr bucket, Value ref) {
@@ -159,7 +213,7 @@ void PlanLowering::bindMembers(dist::BucketAttr bucket, Value ref) {
   for (auto member : bucket.getMembers().getAsRange<dist::MemberAttr>()) {
     auto type = mlir::cast<mlir::RankedTensorType>(member.getType().getValue());
     Value value = bounds.empty() ? refInto(builder, ref.getLoc(), type, ref,
-                                           member.getOffset())
+                                           {member.getOffset()})
                                  : ref;
     bool isParameter = kind == "parameter";
     auto state = builder.create<sched::StateOp>(

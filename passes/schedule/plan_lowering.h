@@ -35,6 +35,9 @@ class PlanLowering {
                               mlir::Attribute role, const Sidecar& sidecar,
                               llvm::StringRef scope);
   void bindMembers(dist::BucketAttr bucket, mlir::Value ref);
+  mlir::Value placeInArena(mlir::BlockArgument argument,
+                           dist::BucketAttr bucket, bool& fresh);
+  void measureArenas(graph::StepOp step);
   // The ref under `key`, made by `make` on first use; an error where an earlier
   // one has another type.
   mlir::FailureOr<mlir::Value> shared(mlir::BlockArgument argument,
@@ -50,6 +53,8 @@ class PlanLowering {
   RefMap refs;
   std::map<std::string, mlir::Value> byKey;
   std::map<std::string, mlir::ArrayAttr> parameterNames;
+  std::map<std::string, mlir::Value> arenas;
+  std::map<std::string, int64_t> arenaElements;
 };
 
 }  // namespace heddle

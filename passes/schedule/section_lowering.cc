@@ -48,19 +48,43 @@ Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc,
       loc, RefType::get(type.getContext(), type), buffer);
 }
 
+Window partOf(std::optional<llvm::ArrayRef<int64_t>> bounds, int64_t length) {
+  Window window;
+  if (!bounds) {
+    window.rankStride = length;
+    return window;
+  }
+  for (size_t r = 0; r + 1 < bounds->size(); ++r) {
+    window.rankOffsets.push_back((*bounds)[r]);
+    window.rankSizes.push_back((*bounds)[r + 1] - (*bounds)[r]);
+  }
+  return window;
+}
+
 Value refInto(mlir::OpBuilder& builder, mlir::Location loc,
-              mlir::RankedTensorType type, Value source, int64_t offset,
-              int64_t rankStride) {
+              mlir::RankedTensorType type, Value source, const Window& window) {
   auto into = source.getDefiningOp<sched::ValueOp>();
   int64_t from = graph::elementBytes(
       mlir::cast<RefType>(source.getType()).getTensor().getElementType());
   int64_t to = graph::elementBytes(type.getElementType());
-  auto count = [&](int64_t elements) {
-    return builder.getI64IntegerAttr(elements * from / to);
-  };
+  // Elements of the source's dtype, counted in the window's.
+  auto counted = [&](int64_t elements) { return elements * from / to; };
+  llvm::SmallVector<int64_t> offsets(window.rankOffsets);
+  if (offsets.empty()) llvm::append_range(offsets, into.getRankOffsets());
+  // A whole view of a part is as long as the part.
+  llvm::SmallVector<int64_t> sizes(window.rankSizes);
+  bool whole =
+      window.rankOffsets.empty() && type.getRank() == 1 &&
+      type.getNumElements() ==
+          mlir::cast<RefType>(source.getType()).getTensor().getNumElements();
+  if (sizes.empty() && whole) llvm::append_range(sizes, into.getRankSizes());
+  if (from != to)
+    for (int64_t& offset : offsets)
+      offset = offset < 0 ? offset : counted(offset);
   return builder.create<sched::ValueOp>(
       loc, RefType::get(type.getContext(), type), into.getBuffer(),
-      count(into.getBase() + offset), count(into.getRankStride() + rankStride));
+      counted(into.getBase() + window.offset),
+      counted(into.getRankStride() + window.rankStride), offsets, sizes);
 }
 
 SectionLowering::SectionLowering(sched::SectionOp section,

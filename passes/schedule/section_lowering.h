@@ -10,6 +10,7 @@
 #include "ir/dist/DistDialect.h"
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
+#include "ir/optim/OptimDialect.h"
 #include "ir/sched/Sched.h"
 #include "llvm/ADT/DenseMap.h"
 #include "mlir/IR/Builders.h"
@@ -30,12 +31,23 @@ mlir::Value makeBuffer(mlir::OpBuilder& builder, mlir::Location loc,
                        mlir::RankedTensorType type, sched::Arena arena,
                        sched::Category category, llvm::StringRef label);
 
-// A ref of `type` into the bytes that `source` looks into, `offset` elements of
-// source's type further on, and with every rank coordinate another
-// `rankStride`.
+// Where a window lies in what it looks into: elements behind its start, the
+// same or by rank.
+struct Window {
+  int64_t offset = 0;
+  int64_t rankStride = 0;
+  llvm::SmallVector<int64_t> rankOffsets = {};
+  llvm::SmallVector<int64_t> rankSizes = {};
+};
+
+// The window that rank r's part of [bounds[r], bounds[r + 1]) is; of `length`
+// elements each where bounds are absent.
+Window partOf(std::optional<llvm::ArrayRef<int64_t>> bounds, int64_t length);
+
+// A ref of `type` into the bytes that `source` looks into.
 mlir::Value refInto(mlir::OpBuilder& builder, mlir::Location loc,
                     mlir::RankedTensorType type, mlir::Value source,
-                    int64_t offset = 0, int64_t rankStride = 0);
+                    const Window& window = {});
 
 class SectionLowering {
  public:
@@ -83,6 +95,9 @@ class SectionLowering {
   mlir::Value packTarget(dist::PackOp pack);
   void clearGaps(dist::PackOp pack, mlir::Value bucket);
   mlir::Value collectiveTarget(mlir::Operation* op);
+  // Muon (muon_lowering.cc).
+  mlir::LogicalResult lowerMuon(optim::MuonOp op);
+  mlir::Value muonCopyTarget(mlir::Value copy);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);
   mlir::LogicalResult lowerCall(mlir::Operation* op);

@@ -119,6 +119,11 @@ class VerifyDistributed
     int64_t ranks = dist::axisSize(getOperation(), axis);
     int64_t from = elementsOf(op->getOperand(0)),
             to = elementsOf(op->getResult(0));
+    if (auto bounds = op->getAttrOfType<DenseI64ArrayAttr>("bounds")) {
+      if (bounds.size() == ranks + 1) return success();
+      return op->emitOpError("has ") << bounds.size() << " bounds for " << ranks
+                                     << " ranks (dist_bounds_r1)";
+    }
     auto wrong = [&](llvm::StringRef rule) {
       return op->emitOpError("takes ")
              << from << " elements to " << to << " on " << ranks << " ranks ("

@@ -7,16 +7,13 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/Support/raw_ostream.h"
 
 namespace heddle::zero {
 
 using namespace mlir;
 
 namespace {
-
-int64_t alignUp(int64_t value, int64_t to) {
-  return (value + to - 1) / to * to;
-}
 
 // "model.layers.3" of "model.layers.3.mlp.up_proj.weight": the path up to its
 // first number. Parameters outside of numbered layers share one bucket each
@@ -33,17 +30,27 @@ std::string layerOf(graph::ParamAttr param) {
   return (parts.front() + "." + param.getKind().getValue()).str();
 }
 
-// What must be equal for two updates to be one.
+// What must be equal for two parameters to share a bucket.
 std::string updateKey(const Member& member) {
   std::string key;
   llvm::raw_string_ostream stream(key);
   stream << member.type.getElementType();
-  if (!member.adamw) return key + " frozen";
-  optim::AdamWOp op = member.adamw;
-  for (Value value : {op.getParam(), op.getGrad(), op.getExpAvg()})
-    stream << ' '
-           << llvm::cast<RankedTensorType>(value.getType()).getElementType();
-  stream << " adamw" << op.getGroup();
+  auto elementOf = [](Value value) {
+    return llvm::cast<RankedTensorType>(value.getType()).getElementType();
+  };
+  if (optim::AdamWOp op = member.adamw) {
+    stream << ' ' << elementOf(op.getParam()) << ' ' << elementOf(op.getGrad())
+           << ' ' << elementOf(op.getExpAvg()) << " adamw" << op.getGroup();
+  } else if (optim::MuonOp op = member.muon) {
+    stream << ' ' << elementOf(op.getParams()[0]) << ' '
+           << elementOf(op.getGrads()[0]) << ' '
+           << elementOf(op.getMomenta()[0]) << " muon" << op.getGroup();
+    // Cut inside, not between parameters.
+    if (op.getMatrixRows().size() > 1)
+      stream << ' ' << member.role.getName().getValue();
+  } else {
+    stream << " frozen";
+  }
   return key;
 }
 
@@ -94,45 +101,65 @@ ArrayAttr membersOf(const Bucket& bucket, Type element) {
   return builder.getArrayAttr(members);
 }
 
+Value Member::updated() const {
+  if (optim::AdamWOp op = adamw) return op.getParam();
+  if (optim::MuonOp op = muon) return op.getParams()[0];
+  return nullptr;
+}
+
+int64_t Bucket::shard() const {
+  int64_t longest = 0;
+  for (size_t r = 1; r < bounds.size(); ++r)
+    longest = std::max(longest, bounds[r] - bounds[r - 1]);
+  return longest;
+}
+
+// The update ops of every parameter, by its name.
+static FailureOr<llvm::StringMap<Member>> updatesOf(graph::StepOp step) {
+  llvm::StringMap<Member> updates;
+  for (Operation& op : step.getBody().front()) {
+    Member member;
+    member.adamw = llvm::dyn_cast<optim::AdamWOp>(op);
+    member.muon = llvm::dyn_cast<optim::MuonOp>(op);
+    if (!member.updated()) continue;
+    StringAttr owner = ownerOf(step, member.updated());
+    if (!owner)
+      return op.emitOpError("updates a value that is no argument"), failure();
+    Value gradient = member.adamw ? member.adamw.getGrad()
+                                  : Value(member.muon.getGrads()[0]);
+    member.average = gradient.getDefiningOp<optim::AverageOp>();
+    if (member.average)
+      member.accumulate =
+          member.average.getValue().getDefiningOp<optim::AccumulateOp>();
+    if (!member.accumulate)
+      return op.emitOpError("does not take the average of an optim.accumulate"),
+             failure();
+    updates[owner.getValue()] = member;
+  }
+  return updates;
+}
+
 FailureOr<std::vector<Bucket>> planBuckets(graph::StepOp step, int64_t ranks,
                                            bool frozen) {
-  llvm::StringMap<optim::AdamWOp> updates;
+  FailureOr<llvm::StringMap<Member>> updates = updatesOf(step);
+  if (failed(updates)) return failure();
   Block& block = step.getBody().front();
-  for (auto adamw : block.getOps<optim::AdamWOp>()) {
-    StringAttr owner = ownerOf(step, adamw.getParam());
-    if (!owner)
-      return adamw.emitOpError("updates a value that is no argument"),
-             failure();
-    updates[owner.getValue()] = adamw;
-  }
   llvm::MapVector<StringAttr, Bucket> buckets;
   for (auto [argument, role] :
        llvm::zip(block.getArguments(), step.getArgRoles())) {
     auto param = llvm::dyn_cast<graph::ParamAttr>(role);
     if (!param) continue;
-    Member member;
+    Member member = updates->lookup(param.getName().getValue());
     member.role = param;
     member.argument = argument.getArgNumber();
     member.type = llvm::cast<RankedTensorType>(argument.getType());
-    member.adamw = updates.lookup(param.getName().getValue());
-    bool shards = frozen && llvm::isa<FloatType>(member.type.getElementType());
-    if (!member.adamw && !shards) continue;
-    if (failed(checkLayout(step, member))) return failure();
-    if (member.adamw) {
-      auto average = member.adamw.getGrad().getDefiningOp<optim::AverageOp>();
-      member.accumulate =
-          average ? average.getValue().getDefiningOp<optim::AccumulateOp>()
-                  : nullptr;
-      if (!member.accumulate)
-        return member.adamw.emitOpError(
-                   "does not take the average of an optim.accumulate"),
-               failure();
-    }
     member.elements = member.type.getNumElements();
+    bool shards = frozen && llvm::isa<FloatType>(member.type.getElementType());
+    if (!member.accumulate && !shards) continue;
+    if (failed(checkLayout(step, member))) return failure();
     StringAttr key = StringAttr::get(step.getContext(),
                                      layerOf(param) + " " + updateKey(member));
     Bucket& bucket = buckets[key];
-    bucket.trained = static_cast<bool>(member.adamw);
     member.offset = alignUp(bucket.elements, dist::kSlotAlignment);
     bucket.elements = member.offset + member.elements;
     bucket.members.push_back(member);
@@ -144,8 +171,11 @@ FailureOr<std::vector<Bucket>> planBuckets(graph::StepOp step, int64_t ranks,
     bucket.name = layer + "#" + std::to_string(numbers[layer]++);
     bucket.elements = std::max(bucket.elements, int64_t{1});
     bucket.elements = alignUp(bucket.elements, ranks * dist::kSlotAlignment);
+    for (int64_t r = 0; r <= ranks; ++r)
+      bucket.bounds.push_back(r * (bucket.elements / ranks));
     result.push_back(std::move(bucket));
   }
+  assignOwners(result, ranks);
   return result;
 }
 

@@ -61,11 +61,12 @@ class Partition {
       Rewritten& state = rewritten.emplace_back();
       state.parameter = addBucket(bucket, "parameter", bucket.element(),
                                   /*sharded=*/stage == 3);
-      if (bucket.trained) reduceGradients(bucket, state);
+      if (bucket.trained()) reduceGradients(bucket, state);
     }
     limitNorm();
     for (auto [bucket, state] : llvm::zip(buckets, rewritten))
-      if (bucket.trained) update(bucket, state);
+      if (bucket.trained()) update(bucket, state);
+    updateMuon();
     eraseUpdates();
     return finish();
   }
@@ -85,8 +86,16 @@ class Partition {
     Value averaged;
   };
 
-  int64_t shardOf(const Bucket& bucket) const {
-    return bucket.elements / ranks;
+  // Muon's matrices are updated by their owners from stage 0 on: one
+  // Newton-Schulz per matrix over all ranks.
+  int stageOf(const Bucket& bucket) const {
+    return bucket.isMuon() ? std::max(stage, 1) : stage;
+  }
+
+  // What an op on parts that differ in length says.
+  static llvm::ArrayRef<int64_t> unevenBounds(const Bucket& bucket) {
+    return bucket.even ? llvm::ArrayRef<int64_t>()
+                       : llvm::ArrayRef<int64_t>(bucket.bounds);
   }
 
   RankedTensorType flat(int64_t elements, Type element) {
@@ -95,17 +104,20 @@ class Partition {
 
   Value addBucket(const Bucket& bucket, llvm::StringRef kind, Type element,
                   bool sharded) {
-    int64_t shard = shardOf(bucket);
-    llvm::SmallVector<int64_t> bounds;
-    if (sharded)
-      for (int64_t r = 0; r <= ranks; ++r) bounds.push_back(r * shard);
+    const Place& place = bucket.place;
+    llvm::SmallVector<int64_t> bounds, starts;
+    if (sharded) bounds = bucket.bounds;
+    if (!place.arena.empty() && sharded) starts = place.shards;
+    if (!place.arena.empty() && !sharded) starts = {place.whole};
     argRoles.push_back(dist::BucketAttr::get(
         step.getContext(), builder.getStringAttr(bucket.name),
         builder.getStringAttr(kind), membersOf(bucket, element),
-        builder.getDenseI64ArrayAttr(bounds)));
+        builder.getDenseI64ArrayAttr(bounds),
+        builder.getStringAttr(place.arena),
+        builder.getDenseI64ArrayAttr(starts)));
     Location loc = block.getArgument(bucket.members.front().argument).getLoc();
-    return block.addArgument(flat(sharded ? shard : bucket.elements, element),
-                             loc);
+    return block.addArgument(
+        flat(sharded ? bucket.shard() : bucket.elements, element), loc);
   }
 
   void giveBack(const Bucket& bucket, llvm::StringRef kind, Value value) {
@@ -116,9 +128,10 @@ class Partition {
         block.getTerminator()->getNumOperands(), value);
   }
 
-  template <typename Op>
-  Value collective(Location loc, Type type, Value value, graph::Phase phase) {
-    auto op = builder.create<Op>(loc, type, value, kAxis);
+  template <typename Op, typename... Bounds>
+  Value collective(Location loc, Type type, Value value, graph::Phase phase,
+                   Bounds... bounds) {
+    auto op = builder.create<Op>(loc, type, value, kAxis, bounds...);
     setPhase(op, phase);
     return op.getResult();
   }
@@ -146,6 +159,7 @@ class Partition {
     Type accumulateType =
         llvm::cast<RankedTensorType>(first.getAccumulator().getType())
             .getElementType();
+    int stage = stageOf(bucket);
     Type wire = stage >= 2 && reduceType ? reduceType : accumulateType;
     llvm::SmallVector<Value> values;
     llvm::SmallVector<int64_t> offsets;
@@ -163,7 +177,8 @@ class Partition {
     Value summand = pack;
     if (stage >= 2)
       summand = collective<dist::ReduceScatterOp>(
-          loc, flat(shardOf(bucket), wire), pack, graph::Phase::Backward);
+          loc, flat(bucket.shard(), wire), pack, graph::Phase::Backward,
+          unevenBounds(bucket));
     Value old = addBucket(bucket, "accumulator", accumulateType, stage >= 2);
     auto sum =
         builder.create<optim::AccumulateOp>(loc, old.getType(), old, summand);
@@ -178,10 +193,9 @@ class Partition {
                                                     graph::Phase::Update);
     if (stage == 1)
       state.reduced = collective<dist::ReduceScatterOp>(
-          loc, flat(shardOf(bucket), accumulateType), sum,
-          graph::Phase::Update);
-    optim::AdamWOp adamw = bucket.members.front().adamw;
-    auto old_average = adamw.getGrad().getDefiningOp<optim::AverageOp>();
+          loc, flat(bucket.shard(), accumulateType), sum, graph::Phase::Update,
+          unevenBounds(bucket));
+    optim::AverageOp old_average = bucket.members.front().average;
     divisor = old_average.getDivisorAttr();
     state.averaged = average(loc, state.reduced);
   }
@@ -199,7 +213,10 @@ class Partition {
     auto norms = llvm::to_vector(block.getOps<optim::GradNormOp>());
     builder.setInsertionPoint(block.getTerminator());
     for (optim::GradNormOp old : norms) {
-      Value norm = stage == 0 ? wholeNorm(old) : shardedNorm(old);
+      bool whole = stage == 0 && llvm::none_of(buckets, [](const Bucket& each) {
+                     return each.isMuon();
+                   });
+      Value norm = whole ? wholeNorm(old) : shardedNorm(old);
       setPhase(norm.getDefiningOp(), graph::Phase::Update);
       // Its users stand before it: they move behind.
       for (Operation* user : llvm::to_vector(old.getResult().getUsers()))
@@ -214,7 +231,7 @@ class Partition {
   Value wholeNorm(optim::GradNormOp old) {
     llvm::DenseMap<int64_t, Value> byArgument;
     for (auto [bucket, state] : llvm::zip(buckets, rewritten)) {
-      if (!bucket.trained) continue;
+      if (!bucket.trained()) continue;
       Type element = llvm::cast<RankedTensorType>(state.reduced.getType())
                          .getElementType();
       for (const Member& member : bucket.members) {
@@ -234,12 +251,23 @@ class Partition {
 
   Value shardedNorm(optim::GradNormOp old) {
     llvm::SmallVector<Value> shards;
-    llvm::SmallVector<int64_t> segments, lengths;
+    llvm::SmallVector<int64_t> segments, lengths, bounds;
     int64_t parameters = 0;
     for (auto [bucket, state] : llvm::zip(buckets, rewritten)) {
-      if (!bucket.trained) continue;
-      shards.push_back(state.reduced);
-      lengths.push_back(shardOf(bucket));
+      if (!bucket.trained()) continue;
+      if (stageOf(bucket) == 0) {
+        // Every rank has all of it: each counts its part.
+        shards.push_back(builder.create<dist::ShardOp>(
+            old.getLoc(),
+            flat(bucket.shard(),
+                 llvm::cast<RankedTensorType>(state.reduced.getType())
+                     .getElementType()),
+            state.reduced, kAxis, unevenBounds(bucket)));
+      } else {
+        shards.push_back(state.reduced);
+      }
+      lengths.push_back(bucket.even ? bucket.shard() : -1);
+      llvm::append_range(bounds, unevenBounds(bucket));
       segments.push_back(bucket.members.size());
       parameters += bucket.members.size();
       for (const Member& member : bucket.members)
@@ -249,7 +277,8 @@ class Partition {
     auto sums = builder.create<optim::SquareSumsOp>(
         loc, flat(parameters, builder.getF64Type()), shards,
         builder.getDenseI64ArrayAttr(segments),
-        builder.getDenseI64ArrayAttr(lengths));
+        builder.getDenseI64ArrayAttr(lengths),
+        builder.getDenseI64ArrayAttr(bounds));
     setPhase(sums, graph::Phase::Update);
     Value all = collective<dist::AllReduceOp>(loc, sums.getType(), sums,
                                               graph::Phase::Update);
@@ -258,6 +287,7 @@ class Partition {
   }
 
   void update(const Bucket& bucket, Rewritten& state) {
+    if (bucket.isMuon()) return;
     optim::AdamWOp old = bucket.members.front().adamw;
     builder.setInsertionPoint(block.getTerminator());
     Location loc = old.getLoc();
@@ -271,7 +301,8 @@ class Partition {
       param = addBucket(bucket, "master", elementOf(old.getParam()), sharded);
     } else if (sharded && stage < 3) {
       param = builder.create<dist::ShardOp>(
-          loc, flat(shardOf(bucket), bucket.element()), param, kAxis);
+          loc, flat(bucket.shard(), bucket.element()), param, kAxis,
+          unevenBounds(bucket));
     }
     Value average =
         addBucket(bucket, "exp_avg", elementOf(old.getExpAvg()), sharded);
@@ -301,10 +332,84 @@ class Partition {
     }
     if (stage == 1 || stage == 2)
       fresh = collective<dist::AllGatherOp>(loc, state.parameter.getType(),
-                                            fresh, graph::Phase::Update);
+                                            fresh, graph::Phase::Update,
+                                            unevenBounds(bucket));
     giveBack(bucket, "parameter", fresh);
     giveBack(bucket, "exp_avg", adamw.getNewExpAvg());
     giveBack(bucket, "exp_avg_sq", adamw.getNewExpAvgSq());
+  }
+
+  // One op for all buckets of a group: its owner-sorted matrices are batched by
+  // shape, whichever layers they come from.
+  void updateMuon() {
+    llvm::MapVector<llvm::StringRef, llvm::SmallVector<size_t>> groups;
+    for (auto [i, bucket] : llvm::enumerate(buckets))
+      if (bucket.isMuon()) groups[bucket.place.arena].push_back(i);
+    builder.setInsertionPoint(block.getTerminator());
+    for (auto& [arena, members] : groups) {
+      llvm::SmallVector<Value> params, grads, momenta;
+      llvm::SmallVector<Type> copies;
+      llvm::SmallVector<int64_t> matrices;
+      optim::MuonOp old = buckets[members.front()].members.front().muon;
+      auto elementOf = [](Value value) {
+        return llvm::cast<RankedTensorType>(value.getType()).getElementType();
+      };
+      for (auto [operand, index] : llvm::enumerate(members)) {
+        const Bucket& bucket = buckets[index];
+        Rewritten& state = rewritten[index];
+        Type master = elementOf(old.getParams()[0]);
+        Value param = state.parameter;
+        if (!old.getCopies().empty()) {
+          param = addBucket(bucket, "master", master, true);
+          copies.push_back(flat(bucket.shard(), bucket.element()));
+        } else if (stage < 3) {
+          param = builder.create<dist::ShardOp>(
+              old.getLoc(), flat(bucket.shard(), bucket.element()), param,
+              kAxis, unevenBounds(bucket));
+        }
+        params.push_back(param);
+        grads.push_back(state.averaged);
+        momenta.push_back(addBucket(bucket, "momentum",
+                                    elementOf(old.getMomenta()[0]), true));
+        listMatrices(bucket, operand, matrices);
+      }
+      auto muon = builder.create<optim::MuonOp>(
+          old.getLoc(), TypeRange(ValueRange(params)),
+          TypeRange(ValueRange(momenta)), copies, params, grads, momenta,
+          old.getFinite(), builder.getDenseI64ArrayAttr(matrices),
+          old.getSettings(), old.getGroupAttr());
+      setPhase(muon, graph::Phase::Update);
+      for (auto [operand, index] : llvm::enumerate(members)) {
+        const Bucket& bucket = buckets[index];
+        Value fresh = muon.getNewParams()[operand];
+        if (!copies.empty()) {
+          giveBack(bucket, "master", fresh);
+          fresh = muon.getCopies()[operand];
+        }
+        if (stage < 3)
+          fresh = collective<dist::AllGatherOp>(
+              old.getLoc(), rewritten[index].parameter.getType(), fresh,
+              graph::Phase::Update, unevenBounds(bucket));
+        giveBack(bucket, "parameter", fresh);
+        giveBack(bucket, "momentum", muon.getNewMomenta()[operand]);
+      }
+    }
+  }
+
+  void listMatrices(const Bucket& bucket, int64_t operand,
+                    llvm::SmallVectorImpl<int64_t>& matrices) {
+    for (const Member& member : bucket.members) {
+      optim::MuonOp old = member.muon;
+      for (const optim::MuonOp::Matrix& matrix : old.getMatrixRows()) {
+        int64_t at = member.offset + matrix.inBucket;
+        // The last part that begins at or before it; empty ones begin there
+        // too.
+        int64_t rank =
+            llvm::upper_bound(bucket.bounds, at) - bucket.bounds.begin() - 1;
+        matrices.append({operand, rank, at, at - bucket.bounds[rank],
+                         matrix.rows, matrix.columns});
+      }
+    }
   }
 
   // Removes the one-rank update: its results, ops and state arguments.
@@ -312,7 +417,7 @@ class Partition {
     llvm::StringSet<> names;
     for (const Bucket& bucket : buckets)
       for (const Member& member : bucket.members)
-        if (bucket.trained) names.insert(member.role.getName().getValue());
+        if (bucket.trained()) names.insert(member.role.getName().getValue());
     Operation* terminator = block.getTerminator();
     for (int64_t i = resultRoles.size() - 1; i >= 0; --i) {
       auto fresh = llvm::dyn_cast<graph::NewValueAttr>(resultRoles[i]);
@@ -322,17 +427,17 @@ class Partition {
       Operation* op = terminator->getOperand(i).getDefiningOp();
       terminator->eraseOperand(i);
       resultRoles.erase(resultRoles.begin() + i);
-      if (op && op->use_empty() && !llvm::isa<optim::AdamWOp>(op) &&
-          !llvm::isa<optim::AccumulateOp>(op))
+      if (op && op->use_empty() &&
+          !llvm::isa<optim::AdamWOp, optim::MuonOp, optim::AccumulateOp>(op))
         op->erase();  // the cast to the parameter's dtype
     }
     for (const Bucket& bucket : buckets)
       for (const Member& member : bucket.members) {
-        if (!bucket.trained) continue;
-        optim::AdamWOp adamw = member.adamw;
-        Operation* average = adamw.getGrad().getDefiningOp();
-        adamw.erase();
-        average->erase();
+        if (!bucket.trained()) continue;
+        if (optim::AdamWOp adamw = member.adamw) adamw.erase();
+        if (optim::MuonOp muon = member.muon) muon.erase();
+        optim::AverageOp average = member.average;
+        average.erase();
         optim::AccumulateOp accumulate = member.accumulate;
         accumulate.erase();
       }
@@ -447,7 +552,8 @@ class Partition {
     Value whole = collective<dist::AllGatherOp>(
         users.front()->getLoc(), flat(bucket.elements, bucket.element()), shard,
         isBackward(users.front()) ? graph::Phase::Backward
-                                  : graph::Phase::Forward);
+                                  : graph::Phase::Forward,
+        unevenBounds(bucket));
     IRMapping taken;
     // The window on a member, or the view of it, taken again.
     std::function<Value(Value)> again = [&](Value value) -> Value {
@@ -514,8 +620,8 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
     }
     auto buckets = planBuckets(steps[0], ranks, /*frozen=*/stage == 3);
     if (failed(buckets)) return signalPassFailure();
-    bool trains =
-        llvm::any_of(*buckets, [](const Bucket& each) { return each.trained; });
+    bool trains = llvm::any_of(
+        *buckets, [](const Bucket& each) { return each.trained(); });
     if (!trains) {
       steps[0].emitError(
           "updates no parameter; run graph-append-optimizer before "
