@@ -161,11 +161,15 @@ int run(std::vector<std::string> args) {
   mlir::DialectRegistry registry;
   registerDialects(registry);
   registerPassesAndPipelines();
-  return mlir::asMainReturnCode(
+  int code = mlir::asMainReturnCode(
       mlir::MlirOptMain(static_cast<int>(args.size()), rewritten.data(),
                         "heddle-opt: runs passes over captured training steps, "
                         "or compiles one to a plan\n",
                         registry));
+  // Operations without a location have diagnostics without a file.
+  if (code != 0 && !input.empty())
+    llvm::errs() << "heddle-opt: " << input << " was refused\n";
+  return code;
 }
 
 // Runs `body` in a child process, because mlir-opt's command line ends the
@@ -210,9 +214,13 @@ int optMain(int argc, char** argv) {
     message = rest.ltrim();
   }
   message.consume_front("heddle-opt: error: ");
+  std::string input = inputOf(args);
+  message.consume_back("heddle-opt: " + input + " was refused");
+  std::string placed = message.rtrim().str();
+  if (message.starts_with("<unknown>:0: ") && !input.empty())
+    placed.replace(0, strlen("<unknown>:0"), input);
   llvm::errs() << JsonError("heddle-opt", code,
-                            code == 1 ? "INVALID_ARGUMENT" : "INTERNAL",
-                            message.str())
+                            code == 1 ? "INVALID_ARGUMENT" : "INTERNAL", placed)
                << "\n";
   return code;
 }

@@ -308,6 +308,8 @@ def _newer(version):
 
 def _other_model(version):
     (version / "optimizer.safetensors").unlink()
+    (version / "manifest.json").unlink()
+    heddle.checkpoint._write_manifest(version, 1)
 
 
 @pytest.mark.parametrize("spoil, message", [(_truncate, "latest"), (_newer, "format version 7 cannot be read"), (_other_model, "there is no exp_avg of"), (lambda v: (v / "trainer.json").write_text("{"), "trainer.json")])

@@ -3,6 +3,8 @@
 
 #include "tools/heddle-run/train.h"
 
+#include <ATen/ops/scalar_tensor.h>
+
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -154,19 +156,28 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   }
   StepResult out;
   double sum = 0;
+  at::ScalarType lossType = at::kDouble;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
     absl::StatusOr<torch_runtime::TensorMap> results =
         session.Run(micro == 0 ? "micro_first" : "micro_next",
                     setup.data->batch(first + micro));
     if (!results.ok()) return results.status();
-    sum += results->at("loss").item<double>();
+    const at::Tensor& loss = results->at("loss");
+    lossType = loss.scalar_type();
+    sum += loss.item<double>();
   }
   if (setup.byTokens && labels == 0) {
     out.skipped = true;
     return out;
   }
-  out.loss = sum / (setup.byTokens ? labels
-                                   : static_cast<double>(options.microBatches));
+  // What one division in the loss's own type would give, as Python reports it.
+  out.loss =
+      at::scalar_tensor(
+          sum / (setup.byTokens ? labels
+                                : static_cast<double>(options.microBatches)),
+          at::kDouble)
+          .to(lossType)
+          .item<double>();
   absl::StatusOr<torch_runtime::TensorMap> results =
       session.Run("boundary", {});
   if (!results.ok()) return results.status();

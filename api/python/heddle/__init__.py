@@ -12,6 +12,10 @@ from .step import Step, StepOutput, compile  # noqa: F401
 
 
 def __getattr__(name):
+    if name == "hf":  # imports transformers
+        import importlib
+
+        return importlib.import_module(".hf", __name__)
     if name == "Muon":
         raise AttributeError("this version of Heddle has no Muon; use heddle.AdamW")
     raise AttributeError(f"module 'heddle' has no attribute '{name}'")

@@ -111,7 +111,7 @@ class Executable:
 
 
 def _tensor(data):
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
 
 
 def _named(function, *args):

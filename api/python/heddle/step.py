@@ -430,7 +430,7 @@ class Step:
 
     def save_pretrained(self, folder):
         """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config."""
-        checkpoint.write_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
+        checkpoint.replace_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
 
     # Checkpoints and files
 
@@ -498,7 +498,8 @@ class Step:
         if self.schedule is not None and not hasattr(self.schedule, "config"):
             raise HeddleError("a callable schedule cannot be saved into a plan; use one of heddle.schedules")
         path = pathlib.Path(path)
-        _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._plans.first.data))
+        with checkpoint.named_errors(path):
+            _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._plans.first.data))
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update

@@ -49,7 +49,7 @@ def whole(version):
     return manifest["step"]
 
 
-# Moving `latest` before the version's files are written leaves a version that is not whole within a few kills; so does removing a version in place of renaming it first.
+# A writer that moves `latest` first and then fills the version is found out within a few kills.
 def test_kill_at_any_moment(model):
     out, chance, step, writing = model / "out", random.Random(1), 0, 0
     for kill in range(KILLS):
