@@ -31,6 +31,7 @@ void Begin(std::string target, std::string precision, bool sources) {
               "heddle.capture: unknown target '", target,
               "'; known are cpu and cuda");
   Options options{std::move(target), std::move(precision), nullptr};
+  if (source_callback != nullptr) options.source_of_guard = source_callback;
   if (sources && source_callback != nullptr)
     options.source_of_caller = source_callback;
   session = std::make_unique<Session>(std::move(options));

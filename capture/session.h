@@ -37,6 +37,8 @@ struct Options {
   // Called for every forward op when set: the index into Tape::sources of the
   // caller's line.
   std::function<int32_t()> source_of_caller;
+  // The same for guards, which are few, and whose failure has to be explained.
+  std::function<int32_t()> source_of_guard;
 };
 
 class Session {

@@ -118,6 +118,7 @@ at::Tensor Session::ReadOnHost(const at::Tensor& tensor,
   guard.arguments = {{Argument::Kind::kTensor, {id}, {}}};
   LinkToAutograd(guard);
   guard.node = -1;
+  if (options_.source_of_guard) guard.source = options_.source_of_guard();
   at::Tensor flat = host.to(at::kLong).reshape({-1}).contiguous();
   guard.guard_expected.assign(flat.const_data_ptr<int64_t>(),
                               flat.const_data_ptr<int64_t>() + flat.numel());

@@ -172,16 +172,30 @@ struct WritePlan
     if (failed(bytes)) return signalPassFailure();
     llvm::StringRef text(reinterpret_cast<const char*>(bytes->data()),
                          bytes->size());
-    if (llvm::Error error =
-            llvm::writeToOutput(path, [&](llvm::raw_ostream& stream) {
-              stream << text;
-              return llvm::Error::success();
-            })) {
+    if (llvm::Error error = writeWhole(text)) {
       getOperation().emitError("cannot write the plan: ")
-          << llvm::toString(std::move(error));
+          << path << ": " << llvm::toString(std::move(error));
       return signalPassFailure();
     }
     markAllAnalysesPreserved();
+  }
+
+  // Beside its place first. A stream that meets a full device and is not asked
+  // ends the process, and leaves what it has written.
+  llvm::Error writeWhole(llvm::StringRef text) {
+    auto file = llvm::sys::fs::TempFile::create(path + ".%%%%%%");
+    if (!file) return file.takeError();
+    std::error_code code;
+    {
+      llvm::raw_fd_ostream stream(file->FD, /*shouldClose=*/false);
+      stream << text;
+      stream.flush();
+      code = stream.error();
+      stream.clear_error();
+    }
+    if (!code) return file->keep(path);
+    llvm::consumeError(file->discard());
+    return llvm::createStringError(code, code.message());
   }
 
   Option<std::string> path{*this, "path", llvm::cl::desc("the file")};

@@ -6,6 +6,7 @@
 #define HEDDLE_API_COMPILER_COMPILER_H_
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define HEDDLE_COMPILER_API __attribute__((visibility("default")))
 
@@ -48,6 +49,22 @@ HEDDLE_COMPILER_API int heddle_run_passes(const char* mlir, size_t size,
                                           const char* pipeline,
                                           HeddleBuffer* text_out,
                                           HeddleBuffer* error_out);
+
+// Reads a DeepSpeed configuration (JSON, comments allowed). `context_json` may
+// be null; keys: "world_size": int, "auto": {key path: value}. Returns 0 and
+// `out`, a JSON object {"plan", "optimizer", "schedule", "batch", "warnings"}
+// (api/compiler/deepspeed.h), or 1 and `error_out`, which names the key.
+HEDDLE_COMPILER_API int heddle_read_deepspeed(const char* text, size_t size,
+                                              const char* context_json,
+                                              HeddleBuffer* out,
+                                              HeddleBuffer* error_out);
+
+// The factor on the base learning rate of update `update` (from 1) under a
+// schedule as plans hold it (api/schedule/schedule.h). Returns 0, or 1 and
+// `error_out`.
+HEDDLE_COMPILER_API int heddle_schedule_factor(const char* schedule_json,
+                                               int64_t update, double* factor,
+                                               HeddleBuffer* error_out);
 
 // heddle-opt's main().
 HEDDLE_COMPILER_API int heddle_opt_main(int argc, char** argv);

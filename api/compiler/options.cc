@@ -40,6 +40,10 @@ std::string wrongKind(llvm::StringRef key, llvm::StringRef expected) {
 
 }  // namespace
 
+bool isCompileOption(llvm::StringRef key) {
+  return llvm::is_contained(kKeys, key);
+}
+
 std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
   llvm::Expected<Value> parsed =
       llvm::json::parse(json.trim().empty() ? "{}" : json);

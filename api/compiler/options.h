@@ -15,6 +15,9 @@ struct CompileOptions {
   std::string reproducerDir;
 };
 
+// Whether options_json may have this key.
+bool isCompileOption(llvm::StringRef key);
+
 // Returns "" or the error.
 std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options);
 

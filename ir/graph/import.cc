@@ -9,10 +9,8 @@
 using namespace mlir;
 
 namespace heddle::graph {
-namespace {
 
-// The line on which more than kMaxNesting brackets are open, or 0.
-unsigned tooDeepAt(llvm::StringRef text) {
+unsigned nestedTooDeepAt(llvm::StringRef text) {
   int depth = 0;
   unsigned line = 1;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -54,12 +52,10 @@ unsigned tooDeepAt(llvm::StringRef text) {
   return 0;
 }
 
-}  // namespace
-
 OwningOpRef<ModuleOp> importStep(MLIRContext* context, llvm::StringRef bytes,
                                  llvm::StringRef name) {
   bool bytecode = bytes.starts_with("ML\xefR");
-  if (unsigned line = bytecode ? 0 : tooDeepAt(bytes)) {
+  if (unsigned line = bytecode ? 0 : nestedTooDeepAt(bytes)) {
     emitError(FileLineColLoc::get(context, name, line, 1))
         << "more than " << kMaxNesting
         << " brackets are open at once; no captured step is nested like this "

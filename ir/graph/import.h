@@ -15,6 +15,9 @@ namespace heddle::graph {
 // about ten.
 inline constexpr int kMaxNesting = 128;
 
+// The line on which more brackets than that are open, or 0.
+unsigned nestedTooDeepAt(llvm::StringRef text);
+
 // Null after a diagnostic. `name` stands for the file in locations.
 mlir::OwningOpRef<mlir::ModuleOp> importStep(mlir::MLIRContext* context,
                                              llvm::StringRef bytes,

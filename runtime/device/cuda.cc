@@ -80,6 +80,14 @@ class CudaAllocator : public Allocator {
 class CudaDevice : public Device {
  public:
   const char* target() const override { return "cuda"; }
+  std::string name() const override {
+    int device = 0;
+    cudaDeviceProp properties;
+    return cudaGetDevice(&device) == cudaSuccess &&
+                   cudaGetDeviceProperties(&properties, device) == cudaSuccess
+               ? properties.name
+               : target();
+  }
   Allocator& allocator() override { return allocator_; }
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
       const std::string& name) override {

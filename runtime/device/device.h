@@ -50,6 +50,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const char* target() const = 0;
+  // The product's name ("NVIDIA H200") where there is one.
+  virtual std::string name() const { return target(); }
   virtual Allocator& allocator() = 0;
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
       const std::string& name) = 0;

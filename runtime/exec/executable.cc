@@ -134,20 +134,20 @@ absl::Status Executable::RunTraced(const std::string& section,
 
 // The number of the micro-batch in the step over all ranks: rank r's are
 // [r*M, (r+1)*M), so that random steps draw what one rank would that ran all.
-absl::StatusOr<int64_t> Executable::GlobalMicro() const {
+absl::StatusOr<int64_t> Executable::GlobalMicro(
+    const plan::Section& section) const {
   const int64_t ranks = plan::AxisSize(plan_, "dp");
   if (ranks == 1) return micro_;
   const auto all = scalars_.find("micro_batches");
   if (all != scalars_.end())
     return place_.coordinate * (static_cast<int64_t>(all->second) / ranks) +
            micro_;
-  for (const auto& [name, section] : sections_) {
-    for (const plan::Step& step : section.section->steps) {
-      if (step.rng_id >= 0)
-        return absl::FailedPreconditionError(
-            "the plan has random steps and the run-time scalar "
-            "'micro_batches', counted over all ranks, was not set");
-    }
+  for (const plan::Step& step : section.steps) {
+    if (step.rng_id >= 0)
+      return absl::FailedPreconditionError(
+          absl::StrCat("section ", section.name,
+                       " has random steps and the run-time scalar "
+                       "'micro_batches', counted over all ranks, was not set"));
   }
   return micro_;
 }
@@ -162,10 +162,13 @@ absl::Status Executable::RunSection(PreparedSection& prepared,
   const std::string& name = prepared.section->name;
   if (name == "micro_first") micro_ = 0;
   if (name == "micro_next") ++micro_;
+  // Where several plans share one step's micro-batches, none of them sees all.
+  if (const auto micro = scalars_.find("micro"); micro != scalars_.end())
+    micro_ = static_cast<int64_t>(micro->second);
   RunContext context;
   context.scalars = &scalars_;
   context.seed = seed_;
-  absl::StatusOr<int64_t> micro = GlobalMicro();
+  absl::StatusOr<int64_t> micro = GlobalMicro(*prepared.section);
   if (!micro.ok()) return micro.status();
   context.micro = *micro;
   if (const auto step = scalars_.find("step"); step != scalars_.end())

@@ -69,7 +69,7 @@ class Executable {
 
   Executable() = default;
   absl::Status Prepare();
-  absl::StatusOr<int64_t> GlobalMicro() const;
+  absl::StatusOr<int64_t> GlobalMicro(const plan::Section& section) const;
   absl::StatusOr<PreparedSection*> Find(const std::string& section);
   absl::Status RunSection(PreparedSection& prepared,
                           const StepCallback* callback);

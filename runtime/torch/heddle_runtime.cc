@@ -16,6 +16,8 @@
 namespace heddle::torch_runtime {
 namespace {
 
+plan::Plan ParseBytes(const at::Tensor& bytes);
+
 [[noreturn]] void Raise(const absl::Status& status) {
   throw std::runtime_error(std::string(status.message()));
 }
@@ -100,6 +102,12 @@ class Executable : public torch::CustomClassHolder {
     }
     return steps;
   }
+  c10::intrusive_ptr<Executable> LoadSharing(at::Tensor bytes, int64_t seed) {
+    absl::StatusOr<std::unique_ptr<Ranks>> ranks =
+        ranks_->LoadSharing(ParseBytes(bytes), static_cast<uint64_t>(seed));
+    if (!ranks.ok()) Raise(ranks.status());
+    return c10::make_intrusive<Executable>(*std::move(ranks));
+  }
   std::string Stats() { return ranks_->Stats(); }
   std::string Print() { return plan::PlanText(ranks_->plan()); }
 
@@ -115,7 +123,7 @@ class Executable : public torch::CustomClassHolder {
   std::unique_ptr<Ranks> ranks_;
 };
 
-c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
+plan::Plan ParseBytes(const at::Tensor& bytes) {
   if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 ||
       !bytes.is_contiguous() || !bytes.is_cpu())
     throw std::runtime_error(
@@ -124,8 +132,12 @@ c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
   absl::StatusOr<plan::Plan> plan = plan::ParsePlan(
       bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel()));
   if (!plan.ok()) Raise(plan.status());
+  return *std::move(plan);
+}
+
+c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
   absl::StatusOr<std::unique_ptr<Ranks>> ranks =
-      Ranks::Load(*std::move(plan), static_cast<uint64_t>(seed));
+      Ranks::Load(ParseBytes(bytes), static_cast<uint64_t>(seed));
   if (!ranks.ok()) Raise(ranks.status());
   return c10::make_intrusive<Executable>(*std::move(ranks));
 }
@@ -144,6 +156,7 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("run", &Executable::Run)
       .def("run_ranks", &Executable::RunRanks)
       .def("run_traced", &Executable::RunTraced)
+      .def("load_sharing", &Executable::LoadSharing)
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);
   m.def(

@@ -32,6 +32,17 @@ absl::Status OfRank(int rank, int size, const absl::Status& status) {
 
 absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Load(plan::Plan plan,
                                                    uint64_t seed) {
+  return LoadBeside(nullptr, std::move(plan), seed);
+}
+
+absl::StatusOr<std::unique_ptr<Ranks>> Ranks::LoadSharing(plan::Plan plan,
+                                                          uint64_t seed) const {
+  return LoadBeside(this, std::move(plan), seed);
+}
+
+absl::StatusOr<std::unique_ptr<Ranks>> Ranks::LoadBeside(const Ranks* other,
+                                                         plan::Plan plan,
+                                                         uint64_t seed) {
   for (const plan::Axis& axis : plan.mesh) {
     if (axis.name != "dp" && axis.size > 1)
       return absl::UnimplementedError(
@@ -44,6 +55,10 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Load(plan::Plan plan,
         absl::StrCat("the plan is for ", size, " ranks on ", plan.target,
                      ", and ranks of one process run on the CPU only; compile "
                      "for device \"cpu\" or for one rank"));
+  if (other != nullptr && other->size() != size)
+    return absl::InvalidArgumentError(
+        absl::StrCat("the plan is for ", size,
+                     " ranks and the state is that of ", other->size()));
   auto ranks = std::unique_ptr<Ranks>(new Ranks());
   ranks->group_ = std::make_unique<exec::RankGroup>(size);
   for (int r = 0; r < size; ++r) {
@@ -55,7 +70,9 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Load(plan::Plan plan,
     if (!communicators.ok()) return communicators.status();
     rank.communicators = *communicators;
     absl::StatusOr<std::unique_ptr<Session>> session =
-        Session::Load(plan, seed, std::move(rank));
+        other == nullptr
+            ? Session::Load(plan, seed, std::move(rank))
+            : other->sessions_[r]->LoadSharing(plan, seed, std::move(rank));
     if (!session.ok()) return OfRank(r, size, session.status());
     ranks->communicators_.push_back(*std::move(communicators));
     ranks->sessions_.push_back(*std::move(session));

@@ -27,6 +27,12 @@ class Ranks {
   static absl::StatusOr<std::unique_ptr<Ranks>> Load(plan::Plan plan,
                                                      uint64_t seed);
 
+  // Another plan on the ranks' state, with threads and communicators of its
+  // own. InvalidArgument if the plans' state layouts or numbers of ranks
+  // differ. The two may be destroyed in any order, and run one at a time.
+  absl::StatusOr<std::unique_ptr<Ranks>> LoadSharing(plan::Plan plan,
+                                                     uint64_t seed) const;
+
   int size() const { return static_cast<int>(sessions_.size()); }
   Session& session(int rank) { return *sessions_[rank]; }
   const plan::Plan& plan() const { return sessions_[0]->plan(); }
@@ -56,6 +62,9 @@ class Ranks {
 
  private:
   Ranks() = default;
+  static absl::StatusOr<std::unique_ptr<Ranks>> LoadBeside(const Ranks* other,
+                                                           plan::Plan plan,
+                                                           uint64_t seed);
 
   std::unique_ptr<exec::RankGroup> group_;
   std::vector<std::shared_ptr<exec::Communicators>> communicators_;

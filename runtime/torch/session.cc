@@ -102,6 +102,17 @@ absl::StatusOr<const plan::StateEntry*> FindState(const plan::Plan& plan,
 absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
                                                        uint64_t seed,
                                                        Rank rank) {
+  return LoadBeside(nullptr, std::move(plan), seed, std::move(rank));
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::LoadSharing(plan::Plan plan,
+                                                              uint64_t seed,
+                                                              Rank rank) const {
+  return LoadBeside(this, std::move(plan), seed, std::move(rank));
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
+    const Session* other, plan::Plan plan, uint64_t seed, Rank rank) {
   constexpr const char* kTorch = TORCH_VERSION;
   if (MajorMinor(plan.torch_version) != MajorMinor(kTorch))
     return absl::FailedPreconditionError(absl::StrCat(
@@ -113,16 +124,21 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
   auto session = std::unique_ptr<Session>(new Session());
   if (plan.target == "cuda") {
     constexpr int kDevice = 0;
-    absl::StatusOr<std::unique_ptr<device::Device>> device =
-        device::CreateCudaDevice(kDevice);
-    if (!device.ok()) return device.status();
+    if (other == nullptr) {
+      absl::StatusOr<std::unique_ptr<device::Device>> device =
+          device::CreateCudaDevice(kDevice);
+      if (!device.ok()) return device.status();
+      session->device_ = *std::move(device);
+    } else {
+      session->device_ = other->device_;
+    }
     absl::StatusOr<Source*> source = InstallPlannedCudaAllocator();
     if (!source.ok()) return source.status();
-    session->device_ = *std::move(device);
     session->shared_ = std::make_shared<Shared>(
         c10::Device(c10::DeviceType::CUDA, kDevice), **source);
   } else {
-    session->device_ = device::CreateCpuDevice();
+    session->device_ =
+        other == nullptr ? device::CreateCpuDevice() : other->device_;
     session->shared_ = std::make_shared<Shared>(
         c10::Device(c10::DeviceType::CPU), CpuSource());
   }
@@ -137,8 +153,10 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
     handlers[plan::StepKind::kCollective] =
         exec::CreateCollectiveHandler(std::move(rank.communicators));
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
-      exec::Executable::Load(std::move(plan), *session->device_,
-                             std::move(handlers), seed, nullptr, rank.place);
+      exec::Executable::Load(
+          std::move(plan), *session->device_, std::move(handlers), seed,
+          other == nullptr ? nullptr : other->executable_->memory().state(),
+          rank.place);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
   return session;
@@ -293,6 +311,13 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
   });
   if (!status.ok()) return status;
   return trace;
+}
+
+uint64_t Session::MemoryBytes() const {
+  return plan().state_bytes + plan().constant_bytes +
+         executable_->memory().input_bytes() +
+         executable_->memory().scratch_bytes() +
+         shared_->counters.workspace_high_water.load();
 }
 
 std::string Session::StateNames() const {

@@ -47,6 +47,12 @@ class Session {
   static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
                                                        uint64_t seed,
                                                        Rank rank = {});
+  // Another plan on this session's state and device, with arenas of its own for
+  // everything else. InvalidArgument if the plans' state layouts differ. The
+  // two may be destroyed in any order, and run one at a time.
+  absl::StatusOr<std::unique_ptr<Session>> LoadSharing(plan::Plan plan,
+                                                       uint64_t seed,
+                                                       Rank rank = {}) const;
 
   // Copies into / out of the state arena, always from or to a whole tensor: of
   // a sharded one SetState takes this rank's part and GetState gives it among
@@ -90,16 +96,21 @@ class Session {
   uint64_t scratch_bytes() const {
     return executable_->memory().scratch_bytes();
   }
+  std::string DeviceName() const { return device_->name(); }
+  // Arenas and the workspace's high-water mark.
+  uint64_t MemoryBytes() const;
   const Counters& counters() const { return shared_->counters; }
 
  private:
   Session() = default;
+  static absl::StatusOr<std::unique_ptr<Session>> LoadBeside(
+      const Session* other, plan::Plan plan, uint64_t seed, Rank rank);
   const at::Tensor& Tensor(uint32_t value) {
     return shared_->tensors(executable_->plan(), executable_->memory())
         .at(value);
   }
 
-  std::unique_ptr<device::Device> device_;
+  std::shared_ptr<device::Device> device_;
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<exec::Executable> executable_;
 };

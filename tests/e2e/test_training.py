@@ -9,43 +9,9 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES
-from torch.overrides import TorchFunctionMode
+from reference import Fp64Inside, joined, micro_batch, one_thread  # noqa: F401
 
 import heddle
-
-IGNORED = -100
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors of these sizes gain nothing from a second thread, and lose much where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Fp64Inside(TorchFunctionMode):
-    """Raises the casts to fp32 that Hugging Face does inside RMSNorm, rotary embedding and loss."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        raised = lambda value: torch.float64 if value is torch.float32 else value  # noqa: E731
-        if func is torch.Tensor.float:
-            func = torch.Tensor.double
-        return func(*(raised(a) for a in args), **{key: raised(value) for key, value in (kwargs or {}).items()})
-
-
-def micro_batch(index, valid, batch=2, seq=16):
-    """Random tokens of which the first `valid` of each row are labels."""
-    ids = torch.randint(3, 320, (batch, seq), generator=torch.Generator().manual_seed(index))
-    labels = ids.clone()
-    labels[:, valid:] = IGNORED
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-
-def joined(micros):
-    return {name: torch.cat([micro[name] for micro in micros]) for name in micros[0]}
-
 
 def compiled(model, example, **plan):
     return heddle.compile(model, example, optimizer=heddle.AdamW(lr=1e-3), plan=heddle.Plan(**plan))
@@ -342,6 +308,8 @@ def _newer(version):
 
 def _other_model(version):
     (version / "optimizer.safetensors").unlink()
+    (version / "manifest.json").unlink()
+    heddle.checkpoint._write_manifest(version, 1)
 
 
 @pytest.mark.parametrize("spoil, message", [(_truncate, "latest"), (_newer, "format version 7 cannot be read"), (_other_model, "there is no exp_avg of"), (lambda v: (v / "trainer.json").write_text("{"), "trainer.json")])
@@ -393,15 +361,16 @@ def test_a_token_out_of_range_can_be_followed_by_a_step():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda b: {**b, "input_ids": b["input_ids"][:1]}, "no multiple of the example's 2"),
-        (lambda b: {**b, "input_ids": b["input_ids"][:, :8]}, r"has shape \(2, 8\)"),
+        (lambda b: joined([b, {name: tensor[:1] for name, tensor in b.items()}]), "no multiple of the example's 2"),
+        (lambda b: {name: tensor[:0] for name, tensor in b.items()}, r"has shape \(0, 16\): there is nothing in it"),
+        (lambda b: {**b, "input_ids": b["input_ids"][:1]}, "must agree"),
+        (lambda b: {**b, "input_ids": b["input_ids"][0]}, r"has shape \(16,\)"),
         (lambda b: {**b, "input_ids": b["input_ids"].float()}, "is torch.float32 and was torch.int64"),
         (lambda b: {**b, "labels": torch.cat([b["labels"]] * 2)}, "must agree"),
         (lambda b: {**b, "lables": b["labels"]}, "did you mean 'labels'"),
         (lambda b: {"input_ids": b["input_ids"]}, "the batch lacks 'attention_mask'"),
         (lambda b: {**b, "use_cache": True}, "'use_cache' is True"),
         (lambda b: [], "list of micro-batches is empty"),
-        (lambda b: [b, joined([b, b])], "micro-batch 1 of the list"),
     ],
 )
 def test_a_wrong_batch_is_refused(change, message):
@@ -412,10 +381,25 @@ def test_a_wrong_batch_is_refused(change, message):
 
 
 @pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda b: {name: tensor[:1] for name, tensor in b.items()}, "no multiple of the example's 2"),
+        (lambda b: {name: tensor[:, :8] for name, tensor in b.items()}, r"has shape \(2, 8\)"),
+        (lambda b: [b, joined([b, b])], "micro-batch 1 of the list"),
+    ],
+)
+def test_strict_wants_the_examples_shapes(change, message):
+    model, batch = FAMILIES["llama"](2, 16)
+    step = compiled(model, batch, strict=True)
+    with pytest.raises(heddle.HeddleError, match=message):
+        step(change(batch))
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
-        ({"zero": 3}, "zero=3 needs several ranks"),
-        ({"dp": 4}, "dp=4 needs several ranks"),
+        ({"max_plans": 0}, "max_plans=0"),
+        ({"dp": 0}, "dp=0"),
         ({"ep": 2}, "ep=2"),
         ({"sp": 2}, "sp=2"),
         ({"precision": "fp16"}, "loss scaling"),
@@ -442,7 +426,7 @@ def test_other_optimizers_schedules_and_plans_are_refused(tmp_path):
         ({}, "no optimizer was given"),
         ({"optimizer": torch.optim.SGD(model.parameters())}, "SGD is no optimizer of Heddle's"),
         ({"optimizer": heddle.AdamW(), "schedule": 3}, "schedule=3"),
-        ({"optimizer": heddle.AdamW(), "plan": {"zero_optimization": {}}}, "heddle.Plan only"),
+        ({"optimizer": heddle.AdamW(), "plan": 3}, "plan is a int; pass a heddle.Plan"),
         ({"optimizer": heddle.AdamW(), "device": "gpu"}, "unknown device 'gpu'"),
     ):
         with pytest.raises(heddle.HeddleError, match=message):

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
+#include "api/errors/json_error.h"
 #include "tools/heddle-inspect/outputs.h"
 #include "tools/heddle-inspect/program.h"
 
@@ -194,8 +194,8 @@ int heddleInspectMain(int argc, char** argv) {
   if (json)
     std::fprintf(
         stderr, "%s\n",
-        nlohmann::json{{"error", message}, {"tool", "heddle-inspect"}}
-            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+        JsonError("heddle-inspect", 1,
+                  std::string(absl::StatusCodeToString(status.code())), message)
             .c_str());
   else
     std::fprintf(stderr, "heddle-inspect: error: %s\n", message.c_str());

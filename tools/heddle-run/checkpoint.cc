@@ -3,14 +3,13 @@
 #include "tools/heddle-run/checkpoint.h"
 
 #include <filesystem>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tools/heddle-run/tensors.h"
+#include "tools/heddle-run/versions.h"
 
 namespace heddle::run {
 namespace {
@@ -35,28 +34,6 @@ const safetensors::Tensor* findTied(const safetensors::Weights& weights,
     if (const safetensors::Tensor* tensor = weights.Find(name)) return tensor;
   }
   return nullptr;
-}
-
-std::string readFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-std::string versionName(int64_t step) {
-  std::string digits = absl::StrCat(step);
-  return "step-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') +
-         digits;
-}
-
-absl::Status filesystemError(const std::string& what,
-                             const std::error_code& error) {
-  const std::string message = absl::StrCat(what, ": ", error.message());
-  return error == std::errc::no_space_on_device
-             ? absl::ResourceExhaustedError(absl::StrCat(
-                   message, "; free some space or write elsewhere"))
-             : absl::InvalidArgumentError(message);
 }
 
 absl::Status writeModel(torch_runtime::Session& session,
@@ -116,7 +93,8 @@ absl::Status copySmallFiles(const std::string& from, const std::string& to) {
     const bool wanted =
         (extension == ".json" || extension == ".txt" || extension == ".model" ||
          extension == ".jinja" || extension == ".py") &&
-        name != "model.safetensors.index.json" && name != "trainer.json";
+        name != "model.safetensors.index.json" && name != "trainer.json" &&
+        name != "manifest.json";
     if (!wanted || !file.is_regular_file()) continue;
     if (absl::Status status = safetensors::WriteBytes(
             to + "/" + name, readFile(file.path().string()));
@@ -171,6 +149,7 @@ absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
         latest, ": checkpoint format version ",
         trainer["format_version"].dump(),
         " cannot be read, this heddle-run reads version ", kFormatVersion));
+  if (absl::Status status = checkVersion(latest); !status.ok()) return status;
   absl::StatusOr<safetensors::Weights> weights =
       safetensors::Weights::Open(latest);
   if (!weights.ok()) return weights.status();
@@ -216,54 +195,25 @@ absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,
-                                           int64_t step) {
-  const std::string version = versionName(step);
-  const std::string temporary = directory + "/.writing-" + version;
-  const std::string final_path = directory + "/" + version;
-  std::error_code error;
-  fs::remove_all(temporary, error);
-  fs::create_directories(temporary, error);
-  if (error)
-    return filesystemError(absl::StrCat(temporary, ": cannot create"), error);
-  const auto write = [&]() -> absl::Status {
-    if (absl::Status status =
-            writeModel(session, weights, temporary + "/model.safetensors");
-        !status.ok())
-      return status;
-    if (absl::Status status =
-            writeOptimizer(session, temporary + "/optimizer.safetensors");
-        !status.ok())
-      return status;
-    if (absl::Status status = copySmallFiles(weightsDirectory, temporary);
-        !status.ok())
-      return status;
-    const nlohmann::json trainer = {{"format_version", kFormatVersion},
-                                    {"step", step}};
-    if (absl::Status status = safetensors::WriteBytes(
-            temporary + "/trainer.json", trainer.dump(2) + "\n");
-        !status.ok())
-      return status;
-    return safetensors::SyncDirectory(temporary);
-  };
-  if (absl::Status status = write(); !status.ok()) {
-    fs::remove_all(temporary, error);
-    return status;
-  }
-  fs::remove_all(final_path, error);
-  fs::rename(temporary, final_path, error);
-  if (error)
-    return filesystemError(absl::StrCat(final_path, ": cannot rename"), error);
-  const std::string link = directory + "/.latest";
-  fs::remove(link, error);
-  fs::create_directory_symlink(version, link, error);
-  if (!error) fs::rename(link, directory + "/latest", error);
-  if (error)
-    return filesystemError(
-        absl::StrCat(directory, "/latest: cannot be moved to ", version),
-        error);
-  if (absl::Status status = safetensors::SyncDirectory(directory); !status.ok())
-    return status;
-  return final_path;
+                                           int64_t step, int64_t keep) {
+  return addVersion(
+      directory, step, keep, [&](const std::string& into) -> absl::Status {
+        if (absl::Status status =
+                writeModel(session, weights, into + "/model.safetensors");
+            !status.ok())
+          return status;
+        if (absl::Status status =
+                writeOptimizer(session, into + "/optimizer.safetensors");
+            !status.ok())
+          return status;
+        if (absl::Status status = copySmallFiles(weightsDirectory, into);
+            !status.ok())
+          return status;
+        const nlohmann::json trainer = {{"format_version", kFormatVersion},
+                                        {"step", step}};
+        return safetensors::WriteBytes(into + "/trainer.json",
+                                       trainer.dump(2) + "\n");
+      });
 }
 
 }  // namespace heddle::run

@@ -2,9 +2,7 @@
 // A version is a directory DIR/step-N that transformers' from_pretrained loads:
 // model.safetensors in the dtypes of the weights it started from, config.json
 // and the other small files of the weights directory; optimizer.safetensors and
-// trainer.json beside them. It is written under a temporary name, synced and
-// renamed, then DIR/latest (a link) is moved to it: whatever happens, latest
-// names a whole version.
+// trainer.json beside them. versions.h says how it gets to the disk.
 
 #ifndef HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
 #define HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
@@ -24,7 +22,8 @@ absl::Status loadWeights(torch_runtime::Session& session,
                          const safetensors::Weights& weights,
                          const std::string& directory);
 
-// Loads DIR/latest's weights and optimizer state; returns its step.
+// Checks DIR/latest against its manifest, loads its weights and optimizer
+// state; returns its step.
 absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
                                const std::string& directory);
 
@@ -37,7 +36,7 @@ absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,
-                                           int64_t step);
+                                           int64_t step, int64_t keep);
 
 }  // namespace heddle::run
 

@@ -5,31 +5,30 @@
 #include <string>
 #include <vector>
 
-#include "nlohmann/json.hpp"
+#include "api/errors/json_error.h"
 #include "tools/heddle-run/options.h"
 #include "tools/heddle-run/train.h"
 
 namespace {
 
 std::atomic<bool> stopRequested{false};
+std::atomic<int> stopSignal{0};
 
-void onInterrupt(int) {
-  // The second Ctrl-C ends at once.
+void onSignal(int signal) {
+  // The second one ends the process at once.
+  stopSignal = signal;
   stopRequested = true;
-  std::signal(SIGINT, SIG_DFL);
+  std::signal(signal, SIG_DFL);
 }
 
 int report(const absl::Status& status, int code, bool json) {
   const std::string message(status.message());
   if (json) {
-    const nlohmann::json error = {
-        {"error",
-         {{"exit_code", code},
-          {"kind", absl::StatusCodeToString(status.code())},
-          {"message", message}}}};
     std::fprintf(
         stderr, "%s\n",
-        error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+        heddle::JsonError("heddle-run", code,
+                          std::string(absl::StatusCodeToString(status.code())),
+                          message)
             .c_str());
   } else {
     std::fprintf(stderr, "heddle-run: error: %s\n", message.c_str());
@@ -48,10 +47,11 @@ int main(int argc, char** argv) {
     std::printf("%s", heddle::run::kUsage);
     return 0;
   }
-  std::signal(SIGINT, onInterrupt);
+  std::signal(SIGINT, onSignal);
+  std::signal(SIGTERM, onSignal);
   const heddle::run::Outcome outcome =
       heddle::run::train(options, stopRequested);
-  if (outcome.status.ok()) return 0;
+  if (outcome.status.ok()) return outcome.stopped ? 128 + stopSignal : 0;
   // A full disk is the caller's to fix, whenever it is noticed.
   const bool input =
       !outcome.started ||

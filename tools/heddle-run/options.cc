@@ -28,14 +28,22 @@ const char* const kUsage =
     "steps; default the plan's configuration\n"
     "  --checkpoint DIR      where versions are written; --checkpoint-every N "
     "steps, and at the end\n"
+    "  --keep N              versions to keep, the newest (2)\n"
     "  --resume              go on from DIR/latest\n"
     "  --seed N              of the step's random operators (0)\n"
     "  --device D            cpu or cuda; must be the plan's\n"
     "  --ranks N             1\n"
     "  --log FILE            one JSON object a step\n"
+    "  --tensorboard DIR     the same as TensorBoard events\n"
+    "  --peak-tflops X       the device's peak, for MFU (model FLOPs of the "
+    "plan / time / peak); default by the GPU's name\n"
+    "  --measure             times every operator of the plan (not in this "
+    "version)\n"
     "  --json-errors         errors as JSON on stderr\n"
     "exit code: 0 done, 1 the input or configuration is wrong, 2 the run "
-    "failed\n";
+    "failed,\n"
+    "           128 + signal: stopped by Ctrl-C (130) or SIGTERM (143) after "
+    "the step in hand, with a checkpoint\n";
 
 namespace {
 
@@ -99,6 +107,10 @@ absl::Status parseOptions(const std::vector<std::string>& args,
       {"--data", &options->data, 0},
       {"--checkpoint", &options->checkpoint, 0},
       {"--log", &options->log, 0},
+      {"--tensorboard", &options->tensorboard, 0},
+      {"--peak-tflops", &options->peakTflops, 0},
+      {"--measure", &options->measure, 0},
+      {"--keep", &options->keep, 1},
       {"--device", &options->device, 0},
       {"--schedule", &options->schedule, 0},
       {"--token-type", &options->tokenType, 0},
@@ -150,6 +162,10 @@ absl::Status parseOptions(const std::vector<std::string>& args,
       return status;
   }
   if (options->help) return absl::OkStatus();
+  if (options->measure)
+    return absl::UnimplementedError(
+        "--measure: this version does not measure operators, plans are priced "
+        "from a table; leave it out");
   for (const auto& [name, value] :
        {std::pair<const char*, const std::string*>{"a plan", &options->plan},
         {"--weights", &options->weights},

@@ -3,20 +3,20 @@
 
 #include "tools/heddle-run/train.h"
 
-#include <unistd.h>
+#include <ATen/ops/scalar_tensor.h>
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <fstream>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "api/schedule/schedule.h"
 #include "nlohmann/json.hpp"
 #include "runtime/torch/session.h"
 #include "tools/heddle-run/checkpoint.h"
 #include "tools/heddle-run/data.h"
+#include "tools/heddle-run/step_log.h"
 
 namespace heddle::run {
 namespace {
@@ -26,8 +26,7 @@ struct Setup {
   std::optional<safetensors::Weights> weights;
   std::optional<Data> data;
   double lr = 0;
-  std::string schedule = "constant";
-  int64_t warmup = 0;
+  Schedule schedule;
   bool byTokens = false;
   int64_t firstStep = 1;
 };
@@ -60,21 +59,25 @@ absl::Status readConfig(const Options& options, const plan::Plan& plan,
         options.plan,
         ": the plan's configuration has no learning rate; give --lr"));
   }
-  const nlohmann::json schedule =
+  nlohmann::json schedule =
       config.contains("schedule") ? config["schedule"] : nlohmann::json();
-  if (schedule.is_object()) {
-    setup->schedule = schedule.value("kind", "constant");
-    setup->warmup = schedule.value("warmup", int64_t{0});
-  } else if (schedule.is_string()) {
-    setup->schedule = schedule.get<std::string>();
+  if (schedule.is_string()) schedule = {{"kind", schedule}};
+  // What the command line says is about this run: its steps are the total.
+  if (!options.schedule.empty()) schedule = {{"kind", options.schedule}};
+  if (options.warmup >= 0) {
+    if (schedule.is_null()) schedule = {{"kind", "constant"}};
+    if (schedule.is_object() && schedule.value("kind", "") == "deepspeed")
+      return absl::InvalidArgumentError(
+          "--warmup: the plan has one of DeepSpeed's schedulers, whose warm-up "
+          "is its own; give --schedule too");
+    if (schedule.is_object()) schedule["warmup"] = options.warmup;
   }
-  if (!options.schedule.empty()) setup->schedule = options.schedule;
-  if (options.warmup >= 0) setup->warmup = options.warmup;
-  if (setup->schedule != "constant" && setup->schedule != "linear" &&
-      setup->schedule != "cosine")
+  absl::StatusOr<Schedule> parsed = Schedule::Parse(schedule, options.steps);
+  if (!parsed.ok())
     return absl::InvalidArgumentError(
-        absl::StrCat(options.plan, ": the plan's schedule '", setup->schedule,
-                     "' is not constant, linear or cosine; give --schedule"));
+        absl::StrCat(options.plan, ": ", parsed.status().message(),
+                     "; give --schedule constant, linear or cosine"));
+  setup->schedule = *std::move(parsed);
   return absl::OkStatus();
 }
 
@@ -153,19 +156,28 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   }
   StepResult out;
   double sum = 0;
+  at::ScalarType lossType = at::kDouble;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
     absl::StatusOr<torch_runtime::TensorMap> results =
         session.Run(micro == 0 ? "micro_first" : "micro_next",
                     setup.data->batch(first + micro));
     if (!results.ok()) return results.status();
-    sum += results->at("loss").item<double>();
+    const at::Tensor& loss = results->at("loss");
+    lossType = loss.scalar_type();
+    sum += loss.item<double>();
   }
   if (setup.byTokens && labels == 0) {
     out.skipped = true;
     return out;
   }
-  out.loss = sum / (setup.byTokens ? labels
-                                   : static_cast<double>(options.microBatches));
+  // What one division in the loss's own type would give, as Python reports it.
+  out.loss =
+      at::scalar_tensor(
+          sum / (setup.byTokens ? labels
+                                : static_cast<double>(options.microBatches)),
+          at::kDouble)
+          .to(lossType)
+          .item<double>();
   absl::StatusOr<torch_runtime::TensorMap> results =
       session.Run("boundary", {});
   if (!results.ok()) return results.status();
@@ -178,63 +190,57 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   return out;
 }
 
-nlohmann::json number(double value) {
-  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json();
+// FLOPs of one update, as the plan counts them.
+double flopsOf(const plan::Plan& plan, int64_t microBatches) {
+  double total = 0;
+  for (const plan::Section& section : plan.sections) {
+    double flops = 0;
+    for (const plan::Step& step : section.steps)
+      flops += static_cast<double>(step.flops);
+    if (section.name == "micro_first" || section.name == "boundary")
+      total += flops;
+    if (section.name == "prologue")
+      total += flops * static_cast<double>(microBatches);
+    if (section.name == "micro_next")
+      total += flops * static_cast<double>(microBatches - 1);
+  }
+  return total;
 }
 
 }  // namespace
-
-double scheduleFactor(const std::string& schedule, int64_t step, int64_t warmup,
-                      int64_t total) {
-  if (step <= warmup)
-    return static_cast<double>(step) / static_cast<double>(warmup);
-  const double progress = total > warmup
-                              ? static_cast<double>(step - warmup) /
-                                    static_cast<double>(total - warmup)
-                              : 1;
-  if (schedule == "linear") return std::max(0.0, 1 - progress);
-  if (schedule == "cosine")
-    return 0.5 *
-           (1 + std::cos(std::min(progress, 1.0) * 3.14159265358979323846));
-  return 1;
-}
 
 Outcome train(const Options& options, const std::atomic<bool>& stop) {
   Outcome outcome;
   Setup setup;
   outcome.status = prepare(options, &setup);
   if (!outcome.status.ok()) return outcome;
-  std::ofstream log;
-  if (!options.log.empty()) {
-    log.open(options.log, options.resume ? std::ios::app : std::ios::trunc);
-    if (!log) {
-      outcome.status = absl::InvalidArgumentError(
-          absl::StrCat(options.log, ": cannot be written"));
-      return outcome;
-    }
+  torch_runtime::Session& session = *setup.session;
+  absl::StatusOr<std::unique_ptr<StepLog>> log =
+      StepLog::Open(options, session.plan().target, setup.firstStep);
+  if (!log.ok()) {
+    outcome.status = log.status();
+    return outcome;
   }
-  const plan::Plan& plan = setup.session->plan();
-  uint64_t memory = plan.state_bytes + plan.constant_bytes;
-  for (const plan::Section& section : plan.sections)
-    memory = std::max(
-        memory, plan.state_bytes + plan.constant_bytes + section.scratch_bytes);
+  const double flops = flopsOf(session.plan(), options.microBatches);
+  const double peak =
+      1e12 * options.peakTflops.value_or(
+                 peakTflops(session.DeviceName(), session.plan().precision));
   outcome.started = true;
   int64_t saved = -1;
   int64_t step = setup.firstStep;
   const auto save = [&](int64_t at) -> absl::Status {
     if (options.checkpoint.empty() || saved == at) return absl::OkStatus();
     absl::StatusOr<std::string> path =
-        saveCheckpoint(*setup.session, *setup.weights, options.weights,
-                       options.checkpoint, at);
+        saveCheckpoint(session, *setup.weights, options.weights,
+                       options.checkpoint, at, options.keep);
     if (!path.ok()) return path.status();
     saved = at;
-    std::printf("checkpoint %s\n", path->c_str());
+    (*log)->Say(absl::StrCat("checkpoint ", *path));
     return absl::OkStatus();
   };
   for (; step <= options.steps && !stop; ++step) {
     const auto begin = std::chrono::steady_clock::now();
-    const double lr = setup.lr * scheduleFactor(setup.schedule, step,
-                                                setup.warmup, options.steps);
+    const double lr = setup.lr * setup.schedule.Factor(step);
     absl::StatusOr<StepResult> result = runStep(options, setup, step, lr);
     if (!result.ok()) {
       outcome.status = absl::Status(
@@ -245,44 +251,33 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
             .count();
-    const double rate = static_cast<double>(setup.data->tokensPerBatch() *
-                                            options.microBatches) /
-                        seconds;
-    // A plan without clipping may not compute the norm.
-    char norm[32] = "-";
-    if (!std::isnan(result->gradNorm))
-      std::snprintf(norm, sizeof(norm), "%.4f", result->gradNorm);
-    std::printf(
-        "step %lld/%lld  loss %.6f  grad_norm %s  lr %.3e  %.0f tok/s  memory "
-        "%.1f MiB%s\n",
-        static_cast<long long>(step), static_cast<long long>(options.steps),
-        result->loss, norm, lr, rate, static_cast<double>(memory) / (1 << 20),
-        result->skipped ? "  skipped" : "");
-    std::fflush(stdout);
-    if (log.is_open()) {
-      log << nlohmann::json({{"step", step},
-                             {"loss", number(result->loss)},
-                             {"grad_norm", number(result->gradNorm)},
-                             {"lr", lr},
-                             {"tokens_per_second", rate},
-                             {"memory_bytes", memory},
-                             {"skipped", result->skipped}})
-                 .dump()
-          << std::endl;
-      if (!log) {
-        outcome.status = absl::ResourceExhaustedError(absl::StrCat(
-            options.log, ": cannot be written; is the disk full?"));
-        return outcome;
-      }
-    }
-    if (options.checkpointEvery > 0 && step % options.checkpointEvery == 0) {
+    StepReport report;
+    report.step = step;
+    report.loss = result->loss;
+    report.gradNorm = result->gradNorm;
+    report.lr = lr;
+    report.tokensPerSecond = static_cast<double>(setup.data->tokensPerBatch() *
+                                                 options.microBatches) /
+                             seconds;
+    report.mfu = peak > 0 ? flops / seconds / peak
+                          : std::numeric_limits<double>::quiet_NaN();
+    report.memoryBytes = session.MemoryBytes();
+    report.skipped = result->skipped;
+    outcome.status = (*log)->Write(report);
+    if (outcome.status.ok() && options.checkpointEvery > 0 &&
+        step % options.checkpointEvery == 0)
       outcome.status = save(step);
-      if (!outcome.status.ok()) return outcome;
-    }
+    if (!outcome.status.ok()) return outcome;
   }
-  if (stop)
-    std::printf("stopped after step %lld\n", static_cast<long long>(step - 1));
-  if (step > setup.firstStep) outcome.status = save(step - 1);
+  outcome.stopped = stop && step <= options.steps;
+  // A run that is stopped before its first update has a beginning to go on
+  // from, too.
+  if (step > setup.firstStep || (outcome.stopped && step == 1))
+    outcome.status = save(step - 1);
+  if (outcome.stopped && outcome.status.ok())
+    (*log)->Say(absl::StrCat(
+        "stopped after step ", step - 1, " of ", options.steps,
+        options.checkpoint.empty() ? "" : "; go on with --resume"));
   return outcome;
 }
 

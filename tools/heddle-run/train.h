@@ -15,16 +15,13 @@ struct Outcome {
   // True once the first step began: an error after that is a failed run, not a
   // wrong input.
   bool started = false;
+  // True if `stop` ended it before its last step.
+  bool stopped = false;
 };
 
 // Loads, trains, logs and writes. `stop` set: ends after the step in hand, with
 // a checkpoint.
 Outcome train(const Options& options, const std::atomic<bool>& stop);
-
-// The factor on the learning rate at 1-based `step` of `total`: linear warm-up,
-// then constant, linear to 0 or cosine to 0.
-double scheduleFactor(const std::string& schedule, int64_t step, int64_t warmup,
-                      int64_t total);
 
 }  // namespace heddle::run
 

@@ -1,7 +1,7 @@
 """Versions of a training run on disk, in the layout that `heddle-run` reads and writes too.
 
-DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads), optimizer.safetensors (tensors named "kind/NAME") and trainer.json. A version is written
-under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
+DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads), optimizer.safetensors (tensors named "kind/NAME"), trainer.json, and manifest.json with every
+file's size and CRC-32. A version is written under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import zlib
 
 import safetensors
 import safetensors.torch
@@ -35,7 +36,7 @@ def skeleton(model):
 
 
 @contextlib.contextmanager
-def _named_errors(folder):
+def named_errors(folder):
     """File-system trouble as an error that says where, and what to do about a full disk."""
     try:
         yield
@@ -58,7 +59,7 @@ def _sync(path):
 def write_model(folder, tensors, model_skeleton):
     """Writes weights, and config where there is a Hugging Face model, so that `from_pretrained(folder)` loads them. `tensors`: by name, tied names all present."""
     folder = pathlib.Path(folder)
-    with _named_errors(folder):
+    with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if model_skeleton is None:
             once, seen = {}, set()
@@ -77,6 +78,24 @@ def write_model(folder, tensors, model_skeleton):
         finally:
             if bars:
                 logging.enable_progress_bar()
+
+
+def replace_model(folder, tensors, model_skeleton):
+    """`write_model` beside the files that may be there, which are replaced only when the new ones are whole."""
+    folder = pathlib.Path(folder)
+    with named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".writing-model-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            write_model(temporary, tensors, model_skeleton)
+            for path in temporary.iterdir():
+                _sync(path)
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == "model.safetensors.index.json"):
+                os.replace(path, folder / path.name)
+            _sync(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _saved_tensors(folder):
@@ -99,10 +118,60 @@ def _order(version):
     return version.stat().st_mtime_ns
 
 
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _remove_old(folder, keep, current):
+    """Keeps the newest versions; also removes what processes left that were killed while they wrote or removed one. A version that goes is renamed first: what has a version's name is whole."""
     versions = sorted((p for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir() and p != current), key=_order, reverse=True)
     for version in versions[max(0, keep - 1) :]:
-        shutil.rmtree(version, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rename(version, folder / f".removing-{version.name}")
+    for path in folder.glob(".removing-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".writing-*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checksum(path):
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return {"bytes": path.stat().st_size, "crc32": crc}
+
+
+def _write_manifest(version, step):
+    files = {path.name: _checksum(path) for path in sorted(version.iterdir())}
+    (version / "manifest.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "step": step, "files": files}, indent=2) + "\n")
+
+
+def check_manifest(version):
+    """Raises for the first file of `version` that is gone, has another size or other bytes than when it was written."""
+    path = version / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+        format_version, files = manifest["format_version"], dict(manifest["files"])
+    except FileNotFoundError:
+        raise HeddleError(f"{path}: there is no such file; the version was not written whole, load another one") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise HeddleError(f"{path}: not the manifest of a checkpoint ({type(error).__name__}: {error})") from None
+    if format_version != FORMAT_VERSION:
+        raise HeddleError(f"{path}: manifest format version {format_version} cannot be read, this Heddle reads version {FORMAT_VERSION}")
+    for name, entry in files.items():
+        found = _checksum(version / name)
+        for key, what in (("bytes", "size in bytes"), ("crc32", "CRC-32")):
+            if not isinstance(entry, dict) or entry.get(key) != found[key]:
+                raise HeddleError(f"{version / name}: its {what} is {found[key]} and the manifest says {entry.get(key) if isinstance(entry, dict) else entry!r}; it has changed since it was written, load another version")
 
 
 def save(folder, step, weights, state, model_skeleton, extra, keep):
@@ -113,7 +182,7 @@ def save(folder, step, weights, state, model_skeleton, extra, keep):
     """
     folder = pathlib.Path(folder)
     trainer = json.dumps({"format_version": FORMAT_VERSION, "step": step, "extra": extra}, indent=2)
-    with _named_errors(folder):
+    with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".writing-step-{step:08d}-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -127,6 +196,7 @@ def save(folder, step, weights, state, model_skeleton, extra, keep):
                     rest[f"{kind}/{name}"] = tensor.contiguous()
             safetensors.torch.save_file(rest, temporary / "optimizer.safetensors")
             (temporary / "trainer.json").write_text(trainer + "\n")
+            _write_manifest(temporary, step)
             for path in temporary.iterdir():
                 _sync(path)
             _sync(temporary)
@@ -157,7 +227,7 @@ def load(folder, entries, unchanging):
     version = folder if (folder / "trainer.json").exists() else folder / "latest"
     if not (version / "trainer.json").exists():
         raise HeddleError(f"{folder}: there is no checkpoint here (neither 'latest' nor trainer.json)")
-    with _named_errors(version):
+    with named_errors(version):
         try:
             trainer = json.loads((version / "trainer.json").read_text())
             format_version, step = trainer["format_version"], trainer["step"]
@@ -167,6 +237,7 @@ def load(folder, entries, unchanging):
             raise HeddleError(f"{version}: checkpoint format version {format_version} cannot be read, this Heddle reads version {FORMAT_VERSION}")
         if not isinstance(step, int) or step < 0:
             raise HeddleError(f"{version / 'trainer.json'}: step {step!r} is no number of updates")
+        check_manifest(version)
         path = version / "optimizer.safetensors"
         model, rest = _saved_tensors(version), {}
         if path.exists():

@@ -8,7 +8,7 @@ import tempfile
 import torch
 
 from . import _native
-from .errors import CompileError, HeddleError
+from .errors import CompileError, GuardError, HeddleError
 
 
 class _Buffer(ctypes.Structure):
@@ -52,18 +52,21 @@ class Executable:
     """A loaded plan, with all its ranks. `run` takes tensors by input name and returns results by "kind:name" ("loss" for the loss)."""
 
     def __init__(self, plan: bytes, seed: int = 0):
-        try:
-            self._native = _native.ops.load_plan(torch.frombuffer(bytearray(plan), dtype=torch.uint8), seed)
-        except RuntimeError as error:
-            raise HeddleError(_first_line(error)) from None
-        self.state = json.loads(self._native.state_names())
-        self.ranks = self._native.ranks()
+        self._take(_named(_native.ops.load_plan, _tensor(plan), seed))
+
+    def _take(self, native):
+        self._native = native
+        self.state = json.loads(native.state_names())
+        self.ranks = native.ranks()
+
+    def sharing(self, plan: bytes, seed: int = 0):
+        """Another plan on this one's state; refused where the layouts of their states differ."""
+        other = object.__new__(Executable)
+        other._take(self._call("load_sharing", _tensor(plan), seed))
+        return other
 
     def _call(self, method, *args):
-        try:
-            return getattr(self._native, method)(*args)
-        except RuntimeError as error:
-            raise HeddleError(_first_line(error)) from None
+        return _named(getattr(self._native, method), *args)
 
     def set_state(self, kind, name, tensor):
         self._call("set_state", kind, name, tensor.detach())
@@ -86,8 +89,10 @@ class Executable:
     def run(self, section, inputs):
         """`inputs`: of one rank, or a list with those of each. Of several ranks the loss and the counts are summed, of other results the last rank's are given."""
         if not isinstance(inputs, list):
-            return dict(self._call("run", section, inputs) if self.ranks == 1 else self.run_ranks(section, [inputs] * self.ranks)[-1])
+            inputs = [inputs] * self.ranks
         each = self.run_ranks(section, inputs)
+        if len(each) == 1:
+            return each[0]
         summed = {name: torch.stack([results[name] for results in each]) for name in ("loss", "output:label_count") if name in each[0]}
         return {**each[-1], **{name: (parts.double() if parts.is_floating_point() else parts).sum().to(parts.dtype) for name, parts in summed.items()}}
 
@@ -105,5 +110,14 @@ class Executable:
         return self._call("print")
 
 
-def _first_line(error):
-    return str(error).split("\nException raised from")[0].strip()
+def _tensor(data):
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _named(function, *args):
+    """The call, its RuntimeError as one of Heddle's, without C++ frames."""
+    try:
+        return function(*args)
+    except RuntimeError as error:
+        message = str(error).split("\nException raised from")[0].strip()
+        raise (GuardError if ": guard: this batch gives [" in message else HeddleError)(message) from None

@@ -11,3 +11,11 @@ class CaptureError(HeddleError):
 
 class CompileError(HeddleError):
     """A pass refused the program."""
+
+
+class GuardError(HeddleError):
+    """A batch gives Python other values than those that a plan was compiled for."""
+
+
+class HeddleWarning(UserWarning):
+    """Something asked for has no effect; the message names it and says why."""

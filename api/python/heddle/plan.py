@@ -25,7 +25,8 @@ class Plan:
       loss_scale: of fp16.
       loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
       seed: of the step's random operators.
-      strict: True makes a failing guard an error.
+      strict: True makes a batch of other shapes, or one that gives Python other values than the example did, an error. False compiles another plan for it, on the same state.
+      max_plans: how many plans a step may come to hold that way.
     """
 
     zero: int = 0
@@ -45,6 +46,7 @@ class Plan:
     loss_average: str | None = None
     seed: int = 0
     strict: bool = False
+    max_plans: int = 16
 
     def __post_init__(self):
         if self.zero not in (0, 1, 2, 3):
@@ -62,6 +64,8 @@ class Plan:
             raise HeddleError(f'heddle.Plan: cuda_graph={self.cuda_graph!r} is not "auto", True or False')
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise HeddleError(f"heddle.Plan: seed={self.seed!r} is not an integer in [0, 2**63)")
+        if not isinstance(self.max_plans, int) or isinstance(self.max_plans, bool) or self.max_plans < 1:
+            raise HeddleError(f"heddle.Plan: max_plans={self.max_plans!r} is not a number of plans of at least 1")
         self.memory_bytes()
 
     def memory_bytes(self):

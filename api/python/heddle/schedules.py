@@ -1,14 +1,22 @@
-"""Learning-rate schedules: objects that map an update's number, counted from 1, to the factor of the base lr. `heddle-run` has the same three, with
-its --steps as `total`."""
+"""Learning-rate schedules: objects that map an update's number, counted from 1, to the factor of the base lr. The arithmetic is the compiler library's, which `heddle-run` uses
+too, so a plan that is saved has the same rates."""
 
-import math
+import ctypes
+import json
 
+from . import _native
 from ._names import number, options
+from .compiler import _Buffer
 from .errors import HeddleError
 
+_native.compiler.heddle_schedule_factor.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_double), ctypes.POINTER(_Buffer)]
 
-def _warm(step, warmup):
-    return step / warmup if step <= warmup else None
+
+def _factor(config, step):
+    factor, error = ctypes.c_double(), _Buffer()
+    if _native.compiler.heddle_schedule_factor(json.dumps(config).encode(), step, ctypes.byref(factor), ctypes.byref(error)):
+        raise HeddleError(error.take().decode())
+    return factor.value
 
 
 @options
@@ -21,8 +29,7 @@ class constant:
         number("heddle.schedules.constant", "warmup", self.warmup, 0)
 
     def __call__(self, step):
-        factor = _warm(step, self.warmup)
-        return 1.0 if factor is None else factor
+        return _factor(self.config(), step)
 
     def config(self):
         return {"kind": "constant", "warmup": self.warmup}
@@ -36,8 +43,8 @@ class _Decaying:
         if self.warmup > self.total:
             raise HeddleError(f"{owner}: warmup={self.warmup} is longer than total={self.total}")
 
-    def _progress(self, step):
-        return min(1.0, (step - self.warmup) / (self.total - self.warmup)) if self.total > self.warmup else 1.0
+    def __call__(self, step):
+        return _factor(self.config(), step)
 
     def config(self):
         return {"kind": type(self).__name__, "warmup": self.warmup, "total": self.total}
@@ -50,10 +57,6 @@ class linear(_Decaying):
     total: int
     warmup: int = 0
 
-    def __call__(self, step):
-        factor = _warm(step, self.warmup)
-        return 1 - self._progress(step) if factor is None else factor
-
 
 @options
 class cosine(_Decaying):
@@ -62,6 +65,20 @@ class cosine(_Decaying):
     total: int
     warmup: int = 0
 
+
+class deepspeed:
+    """One of DeepSpeed's schedulers, as a DeepSpeed configuration names it: `settings` are {"kind": "deepspeed", "type": ..., its parameters, "lr": the optimizer's}."""
+
+    def __init__(self, settings):
+        self.settings = dict(settings)
+        _factor(self.settings, 1)
+
+    def for_lr(self, lr):
+        """The same rates as factors of another base lr."""
+        return deepspeed({**self.settings, "lr": lr})
+
     def __call__(self, step):
-        factor = _warm(step, self.warmup)
-        return 0.5 * (1 + math.cos(self._progress(step) * math.pi)) if factor is None else factor
+        return _factor(self.settings, step)
+
+    def config(self):
+        return self.settings

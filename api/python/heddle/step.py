@@ -14,15 +14,17 @@ import pathlib
 import re
 import signal
 import threading
+import warnings
 
 import torch
 
-from . import checkpoint
-from ._batches import Splitter
+from . import checkpoint, deepspeed as _deepspeed
+from ._batches import Round, Splitter
+from ._plans import Compiled, Plans, inputs_of, weightless
 from ._names import nearest
-from .capture import Program, _precision_of, _write_atomically, capture
+from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
 from .compiler import Executable, compile_program
-from .errors import CaptureError, HeddleError
+from .errors import CaptureError, HeddleError, HeddleWarning
 from .optim import AdamW
 from .plan import Plan
 
@@ -66,12 +68,16 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
       loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
       optimizer: heddle.AdamW.
       schedule: None, one of heddle.schedules, or a callable(step) -> factor of the lr; `step` counts updates from 1.
-      plan: heddle.Plan; None takes its defaults.
+      plan: heddle.Plan; None takes its defaults. Or a DeepSpeed configuration, its path or a dict with its keys: `optimizer` and `schedule` come from it where they are not given.
       device: "cpu" or "cuda".
       batch_dims: {input name: dimension} of the tensors that are not split along dimension 0.
 
     Returns a Step. Raises CaptureError, CompileError or HeddleError with what, where and what to do.
     """
+    if _deepspeed.is_configuration(plan):
+        plan, optimizer, schedule, accumulation = _configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
+    else:
+        accumulation = None
     if not isinstance(optimizer, AdamW):
         given = "no optimizer was given" if optimizer is None else f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of Heddle's"
         raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...)")
@@ -79,7 +85,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         raise HeddleError(f"schedule={schedule!r} is neither None, one of heddle.schedules nor a callable(step) -> factor")
     plan = Plan() if plan is None else plan
     if not isinstance(plan, Plan):
-        raise HeddleError(f"plan is a {type(plan).__name__}; this version takes heddle.Plan only, DeepSpeed configurations are not read")
+        raise HeddleError(f"plan is a {type(plan).__name__}; pass a heddle.Plan, the path of a DeepSpeed configuration or a dict with its keys")
     if device not in ("cpu", "cuda"):
         raise HeddleError(f"unknown device '{device}'{nearest(device, ('cpu', 'cuda'))}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -90,11 +96,32 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
     plan = dataclasses.replace(plan, precision=_resolved_precision(model_or_program, plan, device))
     plan.refuse_unsupported(device)
     if model is None:
-        program, evaluation, no_evaluation = model_or_program, None, "the step was compiled from a program; compile the model to evaluate"
+        recorded = (model_or_program, None, "the step was compiled from a program; compile the model to evaluate")
     else:
-        program = capture(model, batch, loss, device, plan.precision)
-        evaluation, no_evaluation = _capture_evaluation(model, batch, loss, device, plan.precision)
-    return Step(program, evaluation, no_evaluation, model, batch, optimizer, schedule, plan, device, batch_dims)
+        recorded = _record(model, batch, loss, device, plan.precision)
+    step = Step(recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims)
+    step.accumulation = accumulation
+    return step
+
+
+def _configured(found, batch, optimizer, schedule, batch_dims):
+    """A DeepSpeed configuration under what was given in code, which wins with a warning."""
+    for name, given, configured in (("optimizer", optimizer, found.optimizer), ("schedule", schedule, found.schedule)):
+        if given is not None and configured is not None:
+            warnings.warn(f"{name}= given in code is taken instead of the DeepSpeed configuration's", HeddleWarning, stacklevel=3)
+    if schedule is None and found.schedule is not None:
+        schedule = found.schedule if optimizer is None else found.schedule.for_lr(optimizer.lr)
+    if found.micro_batch is not None:
+        for name, tensor in flatten_batch(batch).items():
+            dim = (batch_dims or {}).get(name, 0)
+            if tensor.dim() > dim and tensor.shape[dim] != found.micro_batch:
+                raise HeddleError(f"the DeepSpeed configuration's train_micro_batch_size_per_gpu is {found.micro_batch}, and '{name}' of the example batch has {tensor.shape[dim]} along dimension {dim}")
+    return found.plan, optimizer or found.optimizer, schedule, found.accumulation
+
+
+def _record(model, batch, loss, device, precision):
+    """(program, evaluation program or None, why there is none)."""
+    return (capture(model, batch, loss, device, precision), *_capture_evaluation(model, batch, loss, device, precision))
 
 
 def _resolved_precision(model_or_program, plan, device):
@@ -133,20 +160,23 @@ def _named_tensors(model):
 class Step:
     """A compiled step; `heddle.compile` makes it. `step(batch)` trains, everything else looks at or moves its state."""
 
-    def __init__(self, program, evaluation, no_evaluation, model, batch, optimizer, schedule, plan, device, batch_dims):
-        self.global_step = 0
+    def __init__(self, recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims):
+        program, evaluation, no_evaluation = recorded
+        self.global_step, self.accumulation = 0, None
         self.plan, self.optimizer, self.schedule, self.device = plan, optimizer, schedule, device
-        self._no_evaluation = no_evaluation
         self._operators = len(re.findall(r"^ *(?:%[\w:, %]+ = )?\"graph\.(?!step|return|guard)", program.mlir, re.M))
         self._guards = program.mlir.count('"graph.guard"(')
-        self._split = Splitter(batch, re.findall(r'#graph\.input<"((?:[^"\\]|\\.)*)">', program.mlir), batch_dims)
+        self._split = Splitter(batch, batch_dims, plan.strict)
         named = _named_tensors(model) if model is not None else {}
         parameters = {name: tensor for name, (tensor, _) in named.items() if isinstance(tensor, torch.nn.Parameter)}
         names = parameters or {name: None for group in re.findall(r"#graph\.param<\[([^\]]*)\]", program.mlir) for name in re.findall(r'"([^"]+)"', group)}
-        self._bytes = compile_program(program, self._compiler_options(names), evaluation)
-        self._executable = Executable(self._bytes, plan.seed)
+        self._options, self._loss = self._compiler_options(names), loss
+        self._template, self._no_template = (None, "it was compiled from a program; compile the model") if model is None else weightless(model)
+        data = compile_program(program, self._options, evaluation)
+        self._executable = Executable(data, plan.seed)
+        first = Compiled(self._executable, data, self._split.example.shapes, inputs_of(program), no_evaluation)
+        self._plans = Plans(first, self._compile_for, plan.seed, plan.max_plans, plan.strict)
         stats = self._executable.stats()
-        self._has_prologue = "prologue" in stats["sections"]
         needed, budget = sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch")), plan.memory_bytes()
         if budget is not None and needed > budget:
             raise HeddleError(f"the plan needs {needed} bytes and heddle.Plan(memory=...) allows {budget}; use smaller micro-batches or allow more")
@@ -185,6 +215,13 @@ class Step:
             "config": {key: value for key, value in recorded.items() if value is not None},
         }
 
+    def _compile_for(self, batch):
+        """What Plans asks for: another plan's program and bytes, from a micro-batch."""
+        if self._template is None:
+            raise HeddleError(f"the step cannot be recorded again for this batch: {self._no_template}")
+        program, evaluation, no_evaluation = _record(self._template, batch, self._loss, self.device, self.plan.precision)
+        return program, compile_program(program, self._options, evaluation), no_evaluation
+
     # Running
 
     def __call__(self, batch) -> StepOutput:
@@ -194,7 +231,9 @@ class Step:
         number = self.global_step + 1
         lr = self._lr(number)
         micros = self._by_rank(batch)
-        divisor = self._begin(micros, number, lr)
+        if self.accumulation not in (None, len(micros)):
+            raise HeddleError(f"the batch holds {len(micros)} micro-batches{' a rank' if self.plan.dp > 1 else ''}, and the DeepSpeed configuration's gradient_accumulation_steps is {self.accumulation}")
+        micros, divisor = self._begin(micros, number, lr)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
         loss, outputs = self._accumulate(micros, divisor)
@@ -206,15 +245,19 @@ class Step:
 
     def evaluate(self, batch) -> StepOutput:
         """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
-        if self._no_evaluation:
-            raise HeddleError(f"this step cannot evaluate: {self._no_evaluation}")
         self._ready()
         total, weight, outputs = 0.0, 0, {}
+
+        def attempt(plan):
+            if plan.no_evaluation:
+                raise HeddleError(f"this step cannot evaluate: {plan.no_evaluation}")
+            return plan.labels_of_ranks(micro), plan.run_ranks("evaluate", micro)
+
         for micro in self._by_rank(batch):
-            labels = self._executable.run_ranks("prologue", _each(micro)) if self._has_prologue else [{}] * self.plan.dp
-            for counted, results in zip(labels, self._executable.run_ranks("evaluate", _each(micro))):
+            _, found = self._plans.choose(micro, attempt)
+            for labels, results in zip(*found):
                 outputs = _outputs(results)
-                share = int(counted.get("output:label_count", 1))
+                share = 1 if labels is None else labels
                 if share:
                     loss = results["loss"]
                     total, weight = (float(loss) * share + total, weight + share)
@@ -226,7 +269,7 @@ class Step:
         self._ready()
         micros = self._by_rank(batch)
         buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
-        divisor = self._begin(micros, self.global_step + 1, 0.0)
+        micros, divisor = self._begin(micros, self.global_step + 1, 0.0)
         accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
         if divisor:
             self._accumulate(micros, divisor)
@@ -250,50 +293,40 @@ class Step:
         return self.optimizer.lr * factor
 
     def _by_rank(self, batch):
-        """The batch's micro-batches in the order of running: each what one rank runs, or a list of what all ranks run together."""
+        """The batch's micro-batches in the order of running; with several ranks each is a Round, what all of them run together."""
         micros, ranks = self._split(batch), self.plan.dp
         if ranks == 1:
             return micros
         each, rest = divmod(len(micros), ranks)
         if rest or not each:
             raise HeddleError(f"the batch holds {len(micros)} micro-batches, which dp={ranks} ranks cannot share evenly: give a multiple of {ranks}")
-        return [micros[i::each] for i in range(each)]
-
-    def _labels(self, micro):
-        """Valid labels of a micro-batch, of all ranks together; None where the average is not over labels. Guards are checked on the way."""
-        if not self._has_prologue:
-            return None
-        results = self._executable.run("prologue", micro)
-        return int(results["output:label_count"]) if "output:label_count" in results else None
+        return [Round(micros[i::each]) for i in range(each)]
 
     def _begin(self, micros, number, lr):
-        """Prologues of all micro-batches; sets the update's scalars and returns the divisor of gradients and losses."""
-        labels = [self._labels(micro) for micro in micros]
+        """Prologues of all micro-batches; sets the update's scalars. Returns each micro-batch with its plan, and the divisor of gradients and losses."""
+        planned, labels = [], []
+        for micro in micros:
+            plan, count = self._plans.choose(micro, lambda plan: plan.labels(micro))
+            planned.append((plan, micro))
+            labels.append(count)
         count = len(micros) * self.plan.dp
         divisor = count if labels[0] is None else sum(labels)
-        scalars = {"lr": lr, "step": number, "micro_batches": count, "label_count": divisor}
-        for name, value in scalars.items():
-            self._executable.set_scalar(name, value)
-        return divisor
+        self._plans.set_scalars({"lr": lr, "step": number, "micro_batches": count, "label_count": divisor})
+        return planned, divisor
 
-    def _accumulate(self, micros, divisor):
+    def _accumulate(self, planned, divisor):
         """Forward and backward of all micro-batches: their average loss, and the last one's outputs."""
         total = 0.0
         try:
-            for i, micro in enumerate(micros):
-                results = self._executable.run("micro_next" if i else "micro_first", micro)
+            for i, (plan, micro) in enumerate(planned):
+                plan.executable.set_scalar("micro", i)
+                results = plan.run("micro_next" if i else "micro_first", micro)
                 total += float(results["loss"])
         except HeddleError:
-            self._recover()
+            self._plans.recover()
+            self._executable = self._plans.first.executable
             raise
         return _rounded(total / divisor, results["loss"].dtype), _outputs(results)
-
-    def _recover(self):
-        """A run that failed in a micro-batch has updated nothing, but its executable refuses to go on: the state moves to a fresh one."""
-        fresh = Executable(self._bytes, self.plan.seed)
-        for kind, name, tensor in self._state():
-            fresh.set_state(kind, name, tensor)
-        self._executable = fresh
 
     # State
 
@@ -397,7 +430,7 @@ class Step:
 
     def save_pretrained(self, folder):
         """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config."""
-        checkpoint.write_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
+        checkpoint.replace_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
 
     # Checkpoints and files
 
@@ -465,7 +498,8 @@ class Step:
         if self.schedule is not None and not hasattr(self.schedule, "config"):
             raise HeddleError("a callable schedule cannot be saved into a plan; use one of heddle.schedules")
         path = pathlib.Path(path)
-        _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._bytes))
+        with checkpoint.named_errors(path):
+            _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._plans.first.data))
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
@@ -480,6 +514,7 @@ class Step:
             "precision": self.plan.precision,
             "operators": self._operators,
             "guards": self._guards,
+            "plans": len(self._plans.all),
             "loss_average": stats["config"]["loss_average"],
             "flops": {name: section["flops"] for name, section in stats["sections"].items()},
             "bytes": {name: section["bytes"] for name, section in stats["sections"].items()},
@@ -487,13 +522,8 @@ class Step:
             "overlap": stats["streams"],
             "memory": dict(memory),
             "sections": stats["sections"],
-            "evaluation": self._no_evaluation or "captured",
+            "evaluation": self._plans.first.no_evaluation or "captured",
         }
-
-
-def _each(micro):
-    """The inputs of every rank."""
-    return micro if isinstance(micro, list) else [micro]
 
 
 def _outputs(results):

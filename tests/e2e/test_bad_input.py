@@ -1,0 +1,129 @@
+"""What bad input gets, where it comes in through Python or the command line: a named error with place and remedy, exit code 1, nothing partly written."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from families import FAMILIES
+
+import heddle
+
+LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
+NO_GPU = not torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    model, batch = FAMILIES["llama"](2, 16)
+    heddle.capture(model, batch).save(folder / "step.mlir")
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        heddle.capture(model, batch, device="cuda").save(folder / "cuda.mlir")
+    return folder
+
+
+def tool(name, *arguments, **kwargs):
+    return subprocess.run([LIBRARIES / name, *map(str, arguments)], capture_output=True, text=True, **kwargs)
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
+def test_a_cuda_plan_without_a_gpu(program, tmp_path):
+    run = tool("heddle-opt", program / "cuda.mlir", "--train-pipeline=config={\"lr\":0.1}", "-o", tmp_path / "step.plan")
+    assert run.returncode == 0, run.stderr
+    with pytest.raises(heddle.HeddleError, match="GPU|CUDA|cuda"):
+        heddle.compiler.Executable((tmp_path / "step.plan").read_bytes())
+    model, batch = FAMILIES["llama"](2, 16)
+    with pytest.raises(heddle.HeddleError, match="GPU|CUDA|cuda"):
+        heddle.compile(model, batch, optimizer=heddle.AdamW(), device="cuda")
+    model.save_pretrained(tmp_path / "weights")
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.int() for name, tensor in batch.items()}, tmp_path / "data.safetensors")
+    run = tool("heddle-run", tmp_path / "step.plan", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--steps", 1, "--checkpoint", tmp_path / "out")
+    assert run.returncode == 1 and "step.plan: " in run.stderr and "GPU" in run.stderr, run.stderr
+    assert not (tmp_path / "out").exists()
+    run = tool("heddle-run", tmp_path / "step.plan", "--device", "cpu", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--steps", 1)
+    assert run.returncode == 1 and "compiled for cuda and --device is cpu" in run.stderr
+
+
+def test_a_program_of_another_target_or_precision(program):
+    _, batch = FAMILIES["llama"](2, 16)
+    captured = heddle.load_program(program / "cuda.mlir")
+    with pytest.raises(heddle.HeddleError, match="captured for target 'cuda' and 'cpu' is asked for; capture it for 'cpu'"):
+        heddle.compile(captured, batch, optimizer=heddle.AdamW(), device="cpu")
+    captured = heddle.load_program(program / "step.mlir")
+    with pytest.raises(heddle.HeddleError, match="captured for precision 'fp32' and 'bf16' is asked for"):
+        heddle.compile(captured, batch, optimizer=heddle.AdamW(), plan=heddle.Plan(precision="bf16"))
+
+
+def test_another_torch_is_named():
+    script = "import torch; torch.__version__ = '2.9.1+cpu'; import heddle"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 1 and "ImportError: heddle is built for torch 2.11.0, this is torch 2.9.1+cpu; install torch==2.11.0" in run.stderr
+
+
+def test_a_plan_of_another_torch_or_version(program, tmp_path):
+    assert tool("heddle-opt", program / "step.mlir", "--train-pipeline=", "-o", tmp_path / "step.plan").returncode == 0
+    plan = (tmp_path / "step.plan").read_bytes()
+    assert plan.count(b"2.11.0") == 1
+    with pytest.raises(heddle.HeddleError, match="the plan needs torch 2.12.0 and this Heddle runs with torch 2.11"):
+        heddle.compiler.Executable(plan.replace(b"2.11.0", b"2.12.0"))
+    for bad in (plan[:1000], b"", b"HDPL" * 50, plan[:4] + b"HDPX" + plan[8:]):
+        with pytest.raises(heddle.HeddleError, match="plan"):
+            heddle.compiler.Executable(bad)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (lambda t: t[: len(t) // 2], "error:"),
+        (lambda t: t.replace('"graph.step"', '"graph.stpe"'), "expects parent op 'graph.step'"),
+        (lambda t: t.replace("format_version = 1 : i64", "format_version = 2 : i64"), "format"),
+        (lambda t: t.replace("#graph.loss, ", "", 1), "error:"),
+    ],
+)
+def test_a_bad_program_leaves_no_plan(program, tmp_path, text, message):
+    (tmp_path / "step.mlir").write_text(text((program / "step.mlir").read_text()))
+    run = tool("heddle-opt", tmp_path / "step.mlir", "--train-pipeline=", "-o", tmp_path / "step.plan")
+    assert run.returncode == 1 and message in run.stderr and "step.mlir" in run.stderr, run.stderr[-600:]
+    assert [path.name for path in tmp_path.iterdir()] == ["step.mlir"]
+
+
+@pytest.fixture
+def full_device(tmp_path):
+    """A folder on a file system with 64 KiB, most of them taken."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_no_space_left(program, full_device, tmp_path):
+    run = tool("heddle-opt", program / "step.mlir", "--train-pipeline=", "-o", full_device / "step.plan")
+    assert run.returncode == 1 and "No space left on device" in run.stderr, run.stderr
+    run = tool("heddle-inspect", program / "step.mlir", "--html", full_device / "page.html")
+    assert run.returncode == 1 and "No space left on device" in run.stderr, run.stderr
+    model, batch = FAMILIES["llama"](2, 16)
+    step = heddle.compile(model, batch, optimizer=heddle.AdamW())
+    for write in (lambda: step.save(full_device / "step.plan"), lambda: step.save_pretrained(full_device / "model"), lambda: step.save_checkpoint(full_device / "run")):
+        with pytest.raises(heddle.HeddleError, match="[Nn]o space left on device.*free some space"):
+            write()
+    left = [path for path in full_device.rglob("*") if path.is_file()]
+    assert left == []

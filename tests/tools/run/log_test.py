@@ -1,0 +1,173 @@
+"""What heddle-run says of every step, to people, to programs and to TensorBoard."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import struct
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
+
+
+@pytest.fixture
+def model(tmp_path):
+    subprocess.run([LIBRARIES / "write_plans", tmp_path], check=True)
+    (tmp_path / "weights").mkdir()
+    torch.manual_seed(0)
+    save_file({"embed.weight": torch.randn(16, 4)}, tmp_path / "weights/model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "weights/config.json").write_text(json.dumps({"vocab_size": 16}))
+    save_file({"input_ids": torch.randint(0, 16, (12, 8), dtype=torch.int32)}, tmp_path / "data.safetensors")
+    return tmp_path
+
+
+def command(model, *more, steps=4):
+    return [str(LIBRARIES / "heddle-run"), str(model / "token.plan"), "--weights", str(model / "weights"), "--data", str(model / "data.safetensors"), "--steps", str(steps), *map(str, more)]
+
+
+def run(model, *more, steps=4):
+    return subprocess.run(command(model, *more, steps=steps), capture_output=True, text=True)
+
+
+def logged(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_one_line_a_step(model):
+    result = run(model, "--log", model / "log", "--peak-tflops", "0.001")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4 and all(re.fullmatch(r"step \d/4  loss \S+  grad_norm \S+  lr \S+  \d+ tok/s  MFU [\d.]+%  memory [\d.]+ GiB", line) for line in lines), lines
+    entries = logged(model / "log")
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+    assert set(entries[0]) == {"step", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "skipped"}
+
+
+def test_mfu_is_work_over_time_over_peak(model):
+    assert run(model, "--log", model / "none").returncode == 0
+    assert all(entry["mfu"] is None for entry in logged(model / "none")), "there is no peak of a CPU to compare with"
+    work = []
+    for micro in (1, 3):
+        run(model, "--log", model / "log", "--peak-tflops", "0.5", "--micro-batches", micro)
+        # 16 tokens a micro-batch: FLOPs are MFU * peak * seconds, the same in every step.
+        flops = {round(entry["mfu"] * 0.5e12 * 16 * micro / entry["tokens_per_second"]) for entry in logged(model / "log")}
+        assert len(flops) == 1
+        work.append(flops.pop())
+    assert 0 < work[0] < work[1] < 3 * work[0], "an update is counted once, micro-batches three times"
+
+
+def test_a_resumed_run_drops_lines_of_steps_it_repeats(model):
+    assert run(model, "--log", model / "log", "--checkpoint", model / "out", steps=2).returncode == 0
+    with open(model / "log", "a") as log:
+        log.write('{"step": 3, "loss": 77}\n{"step": 4, "lo')
+    assert run(model, "--log", model / "log", "--checkpoint", model / "out", "--resume", steps=4).returncode == 0
+    entries = logged(model / "log")
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4] and entries[2]["loss"] != 77
+
+
+def test_a_terminal_gets_a_bar(model):
+    parent, child = pty.openpty()
+    process = subprocess.Popen(command(model, steps=3), stdout=child)
+    os.close(child)
+    text = b""
+    try:
+        while piece := os.read(parent, 4096):
+            text += piece
+    except OSError:
+        pass  # the other end is closed
+    assert process.wait() == 0
+    assert b"2/3" in text and b"[####################" in text and text.endswith(b"\n"), text
+
+
+# An independent reader: record framing and the wire format, with checksums computed bit by bit.
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked(data):
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def records(data):
+    at = 0
+    while at < len(data):
+        length, check = struct.unpack_from("<QI", data, at)
+        assert check == masked(data[at : at + 8])
+        body = data[at + 12 : at + 12 + length]
+        assert len(body) == length and struct.unpack_from("<I", data, at + 12 + length)[0] == masked(body)
+        yield body
+        at += 16 + length
+
+
+def fields(data):
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = varint()
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            yield number, varint()
+        else:
+            size = {1: 8, 5: 4}.get(wire) or varint()
+            yield number, data[at : at + size]
+            at += size
+
+
+def test_crc32c_of_this_test_is_the_standards():
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_tensorboard_events(model):
+    result = run(model, "--tensorboard", model / "tb", "--log", model / "log", "--peak-tflops", 1, steps=3)
+    assert result.returncode == 0, result.stderr
+    (path,) = (model / "tb").iterdir()
+    assert path.name.startswith("events.out.tfevents.")
+    events = [list(fields(record)) for record in records(path.read_bytes())]
+    assert dict(events[0])[3] == b"brain.Event:2"
+    entries = logged(model / "log")
+    assert len(events) == 4
+    for event, entry in zip(events[1:], entries):
+        event = dict(event)
+        assert event[2] == entry["step"] and struct.unpack("<d", event[1])[0] > 1.6e9
+        scalars = {}
+        for number, value in fields(event[5]):
+            assert number == 1
+            value = dict(fields(value))
+            scalars[value[1].decode()] = struct.unpack("<f", value[2])[0]
+        assert scalars["train/loss"] == pytest.approx(entry["loss"], rel=1e-6)
+        assert scalars["train/lr"] == pytest.approx(entry["lr"], rel=1e-6)
+        assert scalars["train/memory_bytes"] == pytest.approx(entry["memory_bytes"], rel=1e-6)
+    try:
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    except ImportError:
+        return  # the reader above has read it
+    assert len(list(EventFileLoader(str(path)).Load())) == 4
+
+
+def test_measuring_is_refused(model):
+    result = run(model, "--measure")
+    assert result.returncode == 1 and "does not measure" in result.stderr
