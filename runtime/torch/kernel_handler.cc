@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/registry.h"
 #include "runtime/torch/handlers.h"
+#include "runtime/torch/registry_step.h"
 
 namespace heddle::torch_runtime {
 namespace {
@@ -326,6 +327,9 @@ class KernelHandler final : public exec::StepHandler {
       return std::unique_ptr<exec::PreparedStep>(
           new KernelStep(shared_, *std::move(args), entry.kernel));
     }
+    absl::StatusOr<std::unique_ptr<exec::PreparedStep>> registered =
+        PrepareRegistryStep(shared_, plan, step, memory);
+    if (!absl::IsNotFound(registered.status())) return registered;
     return absl::UnimplementedError(absl::StrCat(
         "this runtime has no kernel '", step.name, "' for ", plan.target));
   }
