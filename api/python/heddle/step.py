@@ -25,7 +25,7 @@ from ._names import nearest
 from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
 from .compiler import Executable, compile_program
 from .errors import CaptureError, HeddleError, HeddleWarning
-from .optim import AdamW
+from .optim import AdamW, Muon
 from .plan import Plan
 
 _KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
@@ -66,7 +66,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
       model_or_program: a torch.nn.Module, whose weights are copied in, or a Program, whose weights `load_state_dict` or `load_checkpoint` bring.
       batch: the example micro-batch (dict, tuple or tensor); its shapes become the step's.
       loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
-      optimizer: heddle.AdamW.
+      optimizer: heddle.AdamW or heddle.Muon.
       schedule: None, one of heddle.schedules, or a callable(step) -> factor of the lr; `step` counts updates from 1.
       plan: heddle.Plan; None takes its defaults. Or a DeepSpeed configuration, its path or a dict with its keys: `optimizer` and `schedule` come from it where they are not given.
       device: "cpu" or "cuda".
@@ -78,9 +78,9 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         plan, optimizer, schedule, accumulation = _configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
     else:
         accumulation = None
-    if not isinstance(optimizer, AdamW):
+    if not isinstance(optimizer, (AdamW, Muon)):
         given = "no optimizer was given" if optimizer is None else f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of Heddle's"
-        raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...)")
+        raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...) or heddle.Muon(lr=..., adamw=...)")
     if schedule is not None and not callable(schedule):
         raise HeddleError(f"schedule={schedule!r} is neither None, one of heddle.schedules nor a callable(step) -> factor")
     plan = Plan() if plan is None else plan
@@ -211,7 +211,7 @@ class Step:
             "loss_average": plan.loss_average,
             "accumulate_dtype": plan.accumulate_dtype,
             "master_dtype": plan.master_dtype,
-            "state_dtype": self.optimizer.state_dtype,
+            "state_dtype": self.optimizer.moments_dtype,
             "config": {key: value for key, value in recorded.items() if value is not None},
         }
 
@@ -396,7 +396,7 @@ class Step:
         self._loaded = True
 
     def optimizer_state_dict(self) -> dict:
-        """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...}}}, copies."""
+        """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...} or {"momentum": ...}}}, copies."""
         found = {}
         for kind, name, tensor in self._state():
             if kind not in ("parameter", "master", "buffer"):
