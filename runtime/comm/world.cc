@@ -249,7 +249,7 @@ std::map<int, trace::Dump> World::CollectDumps(bool& store_gone) {
 // Lets every rank that is alive read the store before a process goes that may
 // hold it, and before torchrun's agent sees one exit and ends the rest.
 void World::AwaitOthers(const std::map<int, trace::Dump>& dumps) {
-  if (!store_->Set(RankKey("done", rank_), "").ok()) return;
+  if (!store_->Set(RankKey("done", rank_), "1").ok()) return;
   const absl::Time end = absl::Now() + grace_ * 0.3;
   for (const auto& [q, dump] : dumps) {
     while (!dump.left && absl::Now() < end) {
@@ -321,7 +321,7 @@ void World::Leave() {
   recorder_.SetLeft();
   const trace::Dump dump = trace::Recent(recorder_.Snapshot(), kPostedRecords);
   if (!store_->Set(RankKey("dump", rank_), trace::DumpJson(dump)).ok() ||
-      !store_->Set(RankKey("left", rank_), "").ok() ||
+      !store_->Set(RankKey("left", rank_), "1").ok() ||
       rank_ != options_.store_host)
     return;
   const absl::Time end = absl::Now() + options_.deadline;

@@ -39,7 +39,7 @@ absl::Status Rank::Run(Communicator& communicator,
 
 void Conformance::OnEveryRank(const std::function<void(Rank&)>& body) {
   const auto& [backend, size, streamed] = GetParam();
-  std::unique_ptr<World> world = backend.make(size);
+  std::unique_ptr<BackendWorld> world = backend.make(size);
   std::vector<std::thread> threads;
   for (int r = 0; r < size; ++r) {
     threads.emplace_back([&, r, size = size, streamed = streamed] {

@@ -14,7 +14,7 @@
 namespace heddle::comm::conformance {
 namespace {
 
-class ThreadWorld : public World {
+class ThreadWorld : public BackendWorld {
  public:
   explicit ThreadWorld(int size) : world_(size) {
     for (int r = 0; r < size; ++r) backends_.push_back(world_.RankBackend(r));
