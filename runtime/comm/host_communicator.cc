@@ -81,7 +81,7 @@ HostCommunicator::HostCommunicator(Group group, trace::FlightRecorder* recorder)
     recorder_->AddGroup(this->group().name, this->group().ranks);
 }
 
-absl::Status HostCommunicator::status() const {
+absl::Status HostCommunicator::status() {
   std::lock_guard<std::mutex> lock(mutex_);
   return status_;
 }

@@ -20,7 +20,7 @@ class HostCommunicator : public Communicator {
   using Communicator::Issue;
   [[nodiscard]] absl::Status Issue(absl::Span<const Collective> collectives,
                                    device::Stream* stream) final;
-  [[nodiscard]] absl::Status status() const final;
+  [[nodiscard]] absl::Status status() final;
 
  protected:
   // `recorder` may be null; it outlives the communicator.

@@ -209,6 +209,7 @@ void World::Watch() {
                         [&] { return stopping_ || raised_; });
       if (stopping_ && !raised_) return;
       raised = raised_;
+      for (auto& communicator : communicators_) communicator->Poll();
     }
     if (!raised) {
       const auto abort = store_->TryGet(kAbortKey);

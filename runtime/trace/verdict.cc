@@ -204,23 +204,24 @@ std::set<int> Blocked(const std::vector<Waiting>& waiting) {
   return blocked;
 }
 
-bool FindMissing(const std::map<int, Dump>& dumps,
+// Which absent ranks are to blame. A rank that gave no sign explains more than
+// one that left, and that more than one that is merely late.
+enum class Absence { kSilent, kLeft, kLate };
+
+bool FindMissing(Absence absence, const std::map<int, Dump>& dumps,
                  const std::vector<Waiting>& waiting, Verdict& verdict) {
   const std::set<int> blocked = Blocked(waiting);
-  // A rank that gave no sign explains more than one that is merely late, one
-  // that left more than one that is still on its way, and a collective that
-  // lacks only such ranks more than one that also lacks those who wait for
-  // them elsewhere.
-  for (int pass = 0; pass < 6; ++pass) {
-    const bool only = pass % 2 == 0;
+  // A collective that lacks only such ranks comes first: another may also lack
+  // those who wait for them elsewhere.
+  for (bool only : {true, false}) {
     for (const Waiting& w : waiting) {
       std::vector<int> missing;
       for (int rank : w.absent) {
         const auto dump = dumps.find(rank);
         const bool silent = dump == dumps.end();
         const bool left = !silent && dump->second.left;
-        if (pass / 2 == 0 && !silent) continue;
-        if (pass / 2 == 1 && !left) continue;
+        if (absence == Absence::kSilent && !silent) continue;
+        if (absence == Absence::kLeft && !left) continue;
         if (blocked.count(rank) == 0) missing.push_back(rank);
       }
       if (missing.empty() || (only && missing != w.absent)) continue;
@@ -273,9 +274,19 @@ Verdict Judge(int world, const std::map<int, Dump>& dumps) {
   Verdict verdict;
   if (FindFailure(dumps, waiting, verdict)) return verdict;
   if (FindMismatch(waiting, verdict)) return verdict;
-  if (FindMissing(dumps, waiting, verdict)) return verdict;
-  if (FindCycle(waiting, verdict)) return verdict;
+  for (Absence absence : {Absence::kSilent, Absence::kLeft}) {
+    if (FindMissing(absence, dumps, waiting, verdict)) return verdict;
+  }
+  // An error of the transport comes at once: who is not there yet is late
+  // because of it, or on its way.
+  const bool failed =
+      std::any_of(waiting.begin(), waiting.end(),
+                  [](const Waiting& w) { return !w.failed.empty(); });
+  if (!failed && (FindMissing(Absence::kLate, dumps, waiting, verdict) ||
+                  FindCycle(waiting, verdict)))
+    return verdict;
   for (const Waiting& w : waiting) {
+    if (failed && w.failed.empty()) continue;
     const std::vector<int> ranks =
         w.failed.empty() ? PresentRanks(w) : w.failed;
     const Record& r = *w.present.at(ranks[0]);

@@ -62,6 +62,8 @@ const char* InjuryName(Injury injury) {
       return "wrong count";
     case Injury::kTransport:
       return "transport";
+    case Injury::kHang:
+      return "hang";
   }
   return "";
 }
@@ -82,7 +84,8 @@ FailureCase DrawCase(uint32_t seed, const std::vector<Injury>& injuries) {
   c.victim = static_cast<int>(random() % c.size);
   c.step = static_cast<int>(random() % kSteps);
   c.injury = injuries[seed % injuries.size()];
-  if (c.injury == Injury::kWrongCount || c.injury == Injury::kTransport) {
+  if (c.injury == Injury::kWrongCount || c.injury == Injury::kTransport ||
+      c.injury == Injury::kHang) {
     // These happen inside a collective, which others must share.
     const std::vector<ProgramStep> program = Program(seed);
     while (!program[c.step].whole) ++c.step;
@@ -160,13 +163,17 @@ std::string CheckVerdict(const FailureCase& c, const trace::Verdict& verdict) {
   trace::Finding finding = trace::Finding::kMissing;
   if (c.injury == Injury::kThrow) finding = trace::Finding::kFailed;
   if (c.injury == Injury::kWrongCount) finding = trace::Finding::kMismatch;
-  if (c.injury == Injury::kTransport) finding = trace::Finding::kStuck;
+  if (c.injury == Injury::kTransport || c.injury == Injury::kHang)
+    finding = trace::Finding::kStuck;
   if (verdict.finding != finding)
     return absl::StrCat("finding ", static_cast<int>(verdict.finding), ": ",
                         verdict.text);
   // Of two ranks that disagree neither is the wrong one.
   const bool either = c.injury == Injury::kWrongCount && c.size == 2;
-  if (!either && verdict.ranks != std::vector<int>{c.victim})
+  // All are in a collective that hangs.
+  const bool all = c.injury == Injury::kHang &&
+                   static_cast<int>(verdict.ranks.size()) == c.size;
+  if (!either && !all && verdict.ranks != std::vector<int>{c.victim})
     return absl::StrCat("blames others: ", verdict.text);
   if (c.injury == Injury::kThrow)
     return verdict.text.find("the matrix is singular") != std::string::npos
@@ -206,22 +213,22 @@ std::string RunThreadCase(const FailureCase& c, Ranks& ranks,
         if (r != c.victim) --others_running;
         return;
       }
-      const absl::Status status =
-          RunProgram(**world, c, ranks.streamed() ? device.get() : nullptr,
-                     [&](const Collective&) -> absl::Status {
-                       {
-                         std::lock_guard<std::mutex> lock(mutex);
-                         injured = absl::Now();
-                       }
-                       if (c.injury == Injury::kThrow)
-                         return absl::InternalError("the matrix is singular");
-                       if (c.injury == Injury::kTransport)
-                         ranks.BreakTransport(r);
-                       // It comes back when everybody has given up on it.
-                       while (c.injury == Injury::kStall && others_running > 0)
-                         absl::SleepFor(absl::Milliseconds(5));
-                       return absl::OkStatus();
-                     });
+      const absl::Status status = RunProgram(
+          **world, c, ranks.streamed() ? device.get() : nullptr,
+          [&](const Collective&) -> absl::Status {
+            {
+              std::lock_guard<std::mutex> lock(mutex);
+              injured = absl::Now();
+            }
+            if (c.injury == Injury::kThrow)
+              return absl::InternalError("the matrix is singular");
+            if (c.injury == Injury::kTransport || c.injury == Injury::kHang)
+              ranks.BreakTransport(r, c.injury == Injury::kHang);
+            // It comes back when everybody has given up on it.
+            while (c.injury == Injury::kStall && others_running > 0)
+              absl::SleepFor(absl::Milliseconds(5));
+            return absl::OkStatus();
+          });
       if (r != c.victim) --others_running;
       if (r == c.victim && c.injury == Injury::kLeave) return;
       if (status.ok()) return complain(r, "ended well");

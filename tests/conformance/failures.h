@@ -16,7 +16,15 @@
 
 namespace heddle::comm::conformance {
 
-enum class Injury { kStall, kThrow, kLeave, kKill, kWrongCount, kTransport };
+enum class Injury {
+  kStall,
+  kThrow,
+  kLeave,
+  kKill,
+  kWrongCount,
+  kTransport,
+  kHang
+};
 
 struct FailureCase {
   uint32_t seed = 0;
@@ -56,8 +64,9 @@ class Ranks {
   virtual World::MakeBackend RankBackend(int rank) = 0;
   // Whether collectives need a stream.
   virtual bool streamed() const { return false; }
-  // Makes the transport of a rank fail from now on (kTransport).
-  virtual void BreakTransport(int) {}
+  // Makes the transport of a rank fail from now on (kTransport), or accept work
+  // and never do it (kHang).
+  virtual void BreakTransport(int, bool) {}
 };
 
 // Runs a case with ranks as threads. Returns "" if every rank got the right

@@ -35,7 +35,16 @@ INSTANTIATE_TEST_SUITE_P(
                            "gloo",
                            [](int n) { return std::make_unique<GlooWorld>(n); },
                            true}),
-                       ::testing::Values(1, 2, 3, 4, 8), ::testing::Bool()),
+                       ::testing::Values(1, 2, 3, 4, 8),
+                       ::testing::Values(false)),
+    CaseName);
+INSTANTIATE_TEST_SUITE_P(
+    GlooOnStreams, Conformance,
+    ::testing::Combine(::testing::Values(BackendCase{
+                           "gloo",
+                           [](int n) { return std::make_unique<GlooWorld>(n); },
+                           true}),
+                       ::testing::Values(3), ::testing::Values(true)),
     CaseName);
 
 // Random normal numbers, whose sums depend on the order.
