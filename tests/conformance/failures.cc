@@ -32,7 +32,8 @@ std::vector<ProgramStep> Program(uint32_t seed) {
     ProgramStep step;
     step.whole = random() % 3 != 0;
     step.kind = static_cast<Kind>(random() % 6);
-    step.count = random() % kMostElements;
+    // Not 0: over NCCL an empty collective waits for nobody.
+    step.count = 1 + random() % (kMostElements - 1);
     steps.push_back(step);
   }
   // The last one is for everybody, so that somebody waits for any victim.
