@@ -1,7 +1,5 @@
 // Ranks that are threads: failures, the handshake, and what a world refuses.
-// Without the call of Raise in World::Watch every stall hangs; without the
-// preference for ranks that wait nowhere else, the cases with subgroups blame
-// the wrong rank.
+// With World::Stalled always false the first stall hangs the test.
 
 #include <thread>
 #include <vector>

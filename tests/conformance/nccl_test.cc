@@ -1,5 +1,7 @@
 // The NCCL communicator over a table that runs on host memory: the conformance
-// suite, injected errors and hangs, worlds that do not fit together.
+// suite, injected errors and hangs, worlds that do not fit together. If
+// status() does not ask NCCL for errors, ranks whose stream ran on end as if
+// all was well.
 
 #include <thread>
 #include <vector>

@@ -192,6 +192,18 @@ TEST(Verdict, FollowsTheChain) {
   EXPECT_EQ(v.group, "ep");
 }
 
+// The others wait longer for 0 and 2 than 0 waits for 2, but 0 would come.
+// Fails if the collective that has waited longest is blamed instead.
+TEST(Verdict, PrefersTheCollectiveThatLacksOnlyTheCulprit) {
+  World world(4);
+  world.Group("world", {0, 1, 2, 3}).Group("even", {0, 2});
+  for (int r : {1, 3}) Do(world[r], "world", State::kStarted);
+  Do(world[0], "even", State::kStarted);
+  const Verdict v = world.Judged();
+  EXPECT_EQ(v.ranks, Ranks{2});
+  EXPECT_EQ(v.group, "even");
+}
+
 TEST(Verdict, RanksThatWaitForEachOther) {
   World world(2);
   world.Group("dp", {0, 1}).Group("ep", {0, 1});
