@@ -34,8 +34,11 @@ Registration::Registration(const char* name, Launch host, Launch device) {
   if (device != nullptr) kernel.device = device;
 }
 
-DeviceRegistration::DeviceRegistration(const char* name, Launch device) {
-  Table()[name].device = device;
+DeviceRegistration::DeviceRegistration(const char* name, Launch device,
+                                       Workspace workspace) {
+  Kernel& kernel = Table()[name];
+  kernel.device = device;
+  kernel.workspace = workspace;
 }
 
 }  // namespace heddle::kernels

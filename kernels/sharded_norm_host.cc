@@ -55,6 +55,8 @@ absl::Status GradSumsq(const Call& call) {
   const auto grads = call.tensors.find("grads");
   const auto segments = call.ints.find("segments");
   const auto shard = call.ints.find("shard");
+  // Those of every gradient whose shard is -1, one list behind the other.
+  const auto bounds = call.ints.find("bounds");
   const double rank = Scalar(call, "rank", -1);
   if (grads == call.tensors.end() || segments == call.ints.end() ||
       shard == call.ints.end() || rank < 0)
@@ -66,16 +68,30 @@ absl::Status GradSumsq(const Call& call) {
     return Wrong(kName, "gives one tensor of f64");
   const Operand& out = call.results[0];
   const std::vector<int64_t>& list = segments->second;
-  size_t at = 0;
+  size_t at = 0, next_bounds = 0;
+  const auto uneven = static_cast<size_t>(
+      std::count(shard->second.begin(), shard->second.end(), -1));
   int64_t parameter = 0;
   for (size_t g = 0; g < grads->second.size(); ++g) {
     const Operand& grad = grads->second[g];
     const int64_t part = shard->second[g];
-    if (part < 0 || part > grad.count)
+    if (part < -1 || part > grad.count)
       return Wrong(kName, "has shards of ", part, " elements in a gradient of ",
                    grad.count);
-    const int64_t first = static_cast<int64_t>(rank) * part;
-    const int64_t last = part == 0 ? grad.count : first + part;
+    int64_t first = static_cast<int64_t>(rank) * part;
+    int64_t last = part == 0 ? grad.count : first + part;
+    if (part < 0) {
+      const auto at_rank = next_bounds + static_cast<size_t>(rank);
+      if (bounds == call.ints.end() || uneven == 0 ||
+          at_rank + 1 >= bounds->second.size())
+        return Wrong(kName, "has no bounds for gradient ", g);
+      first = bounds->second[at_rank];
+      last = bounds->second[at_rank + 1];
+      next_bounds += bounds->second.size() / uneven;
+      if (first < 0 || last < first || last - first > grad.count)
+        return Wrong(kName, "has bounds ", first, " and ", last,
+                     " for a gradient of ", grad.count);
+    }
     const int64_t count = at < list.size() ? list[at++] : -1;
     if (count < 0 || static_cast<size_t>(count) > (list.size() - at) / 2)
       return Wrong(kName, "has segments cut short at gradient ", g);

@@ -43,13 +43,6 @@ llvm::SmallVector<std::pair<llvm::StringRef, int64_t>> meshAxes(
   return axes;
 }
 
-// One rank that keeps its state whole needs no mesh.
-bool isDistributed(const TrainingPipelineOptions& options) {
-  auto axes = meshAxes(options.mesh);
-  return options.zero > 0 ||
-         llvm::any_of(axes, [](auto axis) { return axis.second > 1; });
-}
-
 // Runs a graph pass on the program that trains: a second graph.step is the
 // evaluation program, which has no gradients to update with.
 struct AppendOptimizerToTraining
@@ -369,7 +362,9 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
     if (name != "dp" && ranks != 1)
       return later("mesh=" + options.mesh, "an axis dp only");
   }
-  if (options.mode == "replay" && isDistributed(options))
+  bool manyRanks =
+      llvm::any_of(axes, [](auto axis) { return axis.second > 1; });
+  if (options.mode == "replay" && (options.zero > 0 || manyRanks))
     return "mode=replay gives back what was recorded, on one rank; use zero=0 "
            "and mesh=dp:1";
   if (!options.stopAfter.empty() && options.stopAfter != "graph" &&
@@ -395,7 +390,7 @@ void buildTrainingPipeline(mlir::OpPassManager& manager,
   buildGraphPhase(manager, options);
   save("graph");
   if (options.stopAfter == "graph") return;
-  if (isDistributed(options)) {
+  if (options.mode == "train") {
     buildDistPhase(manager, options);
     save("dist");
   }

@@ -133,10 +133,16 @@ def Sched_ValueOp : Sched_Op<"value"> {
   }];
   let arguments = (ins Sched_Buffer:$buffer, DefaultValuedAttr<I64Attr, "0">:$base, DefaultValuedAttr<I64Attr, "0">:$rank_stride,
     DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$rank_offsets, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$rank_sizes);
+  let skipDefaultBuilders = 1;
   let builders = [OpBuilder<(ins "::mlir::Type":$type, "::mlir::Value":$buffer, CArg<"int64_t", "0">:$base, CArg<"int64_t", "0">:$rank_stride,
     CArg<"::llvm::ArrayRef<int64_t>", "{}">:$rank_offsets, CArg<"::llvm::ArrayRef<int64_t>", "{}">:$rank_sizes), [{
-    build($_builder, $_state, type, buffer, $_builder.getI64IntegerAttr(base), $_builder.getI64IntegerAttr(rank_stride),
-      $_builder.getDenseI64ArrayAttr(rank_offsets), $_builder.getDenseI64ArrayAttr(rank_sizes));
+    $_state.addTypes(type);
+    $_state.addOperands(buffer);
+    Properties& properties = $_state.getOrAddProperties<Properties>();
+    properties.base = $_builder.getI64IntegerAttr(base);
+    properties.rank_stride = $_builder.getI64IntegerAttr(rank_stride);
+    properties.rank_offsets = $_builder.getDenseI64ArrayAttr(rank_offsets);
+    properties.rank_sizes = $_builder.getDenseI64ArrayAttr(rank_sizes);
   }]>];
   let results = (outs Sched_Ref:$result);
   let assemblyFormat = "$buffer attr-dict `:` type($result)";

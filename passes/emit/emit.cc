@@ -167,6 +167,9 @@ class Emitter {
     value.strides.assign(g.strides.begin(), g.strides.end());
     value.offset = g.offset + static_cast<int64_t>(op.getBase());
     value.rank_stride = op.getRankStride();
+    value.rank_offsets.assign(op.getRankOffsets().begin(),
+                              op.getRankOffsets().end());
+    value.rank_sizes.assign(op.getRankSizes().begin(), op.getRankSizes().end());
     out.values.push_back(std::move(value));
     return success();
   }

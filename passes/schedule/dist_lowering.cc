@@ -101,8 +101,8 @@ LogicalResult SectionLowering::deliver(dist::PackOp pack, unsigned number) {
   if (!source || !bucket) return failure();
   mlir::Operation* origin = value.getDefiningOp();
   if (!origin) origin = pack;
-  Value slot =
-      refInto(builder, value.getLoc(), type, bucket, pack.getOffsets()[number]);
+  Value slot = refInto(builder, value.getLoc(), type, bucket,
+                       {pack.getOffsets()[number]});
   if (!accumulationOf(pack)) {
     copy(origin, source, slot);
     return success();

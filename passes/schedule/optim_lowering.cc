@@ -107,7 +107,7 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
                   user))
             return user->emitOpError(
                 "reads a gradient average; only optim.grad_norm and "
-                "optim.adamw divide while they read");
+                "the updates divide while they read");
         return success();
       })
       .Case([&](optim::GradNormOp norm) -> LogicalResult {

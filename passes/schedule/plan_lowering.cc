@@ -155,8 +155,7 @@ LogicalResult PlanLowering::addData(mlir::BlockArgument argument,
 // A bucket's ref in the range of bytes that it shares with others. The range is
 // made once all its buckets are known, from the step's own roles.
 Value PlanLowering::placeInArena(mlir::BlockArgument argument,
-                                 dist::BucketAttr bucket, bool& fresh) {
-  fresh = true;
+                                 dist::BucketAttr bucket) {
   auto type = mlir::cast<mlir::RankedTensorType>(argument.getType());
   std::string key =
       (bucket.getKind().getValue() + " " + bucket.getArena().getValue()).str();
@@ -295,11 +294,13 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step,
       })
       .Case([&](dist::BucketAttr bucket) -> LogicalResult {
         llvm::StringRef kind = bucket.getKind().getValue();
-        auto ref = shared(
-            argument, (kind + " " + bucket.getName().getValue()).str(),
-            sched::Arena::State, categoryOf(kind), bucket.getName(), fresh);
+        std::string key = (kind + " " + bucket.getName().getValue()).str();
+        bool placed = !bucket.getArena().empty() && !byKey.count(key);
+        if (placed) byKey[key] = placeInArena(argument, bucket);
+        auto ref = shared(argument, key, sched::Arena::State, categoryOf(kind),
+                          bucket.getName(), fresh);
         if (failed(ref)) return failure();
-        if (fresh) bindMembers(bucket, *ref);
+        if (fresh || placed) bindMembers(bucket, *ref);
         return success();
       })
       .Default([&](mlir::Attribute other) -> LogicalResult {

@@ -36,7 +36,7 @@ class PlanLowering {
                               llvm::StringRef scope);
   void bindMembers(dist::BucketAttr bucket, mlir::Value ref);
   mlir::Value placeInArena(mlir::BlockArgument argument,
-                           dist::BucketAttr bucket, bool& fresh);
+                           dist::BucketAttr bucket);
   void measureArenas(graph::StepOp step);
   // The ref under `key`, made by `make` on first use; an error where an earlier
   // one has another type.

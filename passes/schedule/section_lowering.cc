@@ -120,11 +120,12 @@ Value SectionLowering::refOf(Value value) {
   Value source = refOf(looksInto);
   if (!source) return nullptr;
   auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
-  int64_t offset = 0, rankStride = 0;
-  if (auto slot = mlir::dyn_cast<dist::SlotOp>(op)) offset = slot.getOffset();
-  if (mlir::isa<dist::ShardOp>(op)) rankStride = type.getNumElements();
-  return refs[value] =
-             refInto(builder, value.getLoc(), type, source, offset, rankStride);
+  Window window;
+  if (auto slot = mlir::dyn_cast<dist::SlotOp>(op))
+    window.offset = slot.getOffset();
+  if (auto shard = mlir::dyn_cast<dist::ShardOp>(op))
+    window = partOf(shard.getBounds(), type.getNumElements());
+  return refs[value] = refInto(builder, value.getLoc(), type, source, window);
 }
 
 LogicalResult SectionLowering::addResult(llvm::StringRef kind,

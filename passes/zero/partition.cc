@@ -612,6 +612,11 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
       module.emitError("has no graph.step to partition");
       return signalPassFailure();
     }
+    // One rank with whole state needs no buckets, unless matrices of one shape
+    // are to be updated together.
+    if (ranks == 1 && stage == 0 &&
+        steps[0].getBody().front().getOps<optim::MuonOp>().empty())
+      return markAllAnalysesPreserved();
     Type reduceType;
     if (!reduceDtype.empty() && !(reduceType = floatType(reduceDtype))) {
       module.emitError("has no dtype '")

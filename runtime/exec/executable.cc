@@ -37,7 +37,9 @@ absl::StatusOr<std::unique_ptr<Executable>> Executable::Load(
     if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
   }
   auto executable = std::unique_ptr<Executable>(new Executable());
-  executable->plan_ = std::move(plan);
+  executable->plan_ = plan::HasRankTables(plan)
+                          ? plan::ForRank(plan, place.coordinate)
+                          : std::move(plan);
   executable->device_ = &device;
   executable->handlers_ = std::move(handlers);
   executable->seed_ = seed;

@@ -84,7 +84,8 @@ std::map<uint32_t, std::vector<Access>> CollectAccesses(const Plan& plan,
 std::vector<bool> BuffersThatDifferByRank(const Plan& plan) {
   std::vector<bool> differs(plan.buffers.size(), false);
   for (const Value& value : plan.values) {
-    if (value.rank_stride != 0) differs[value.buffer] = true;
+    if (value.rank_stride != 0 || plan.resolved >= 0)
+      differs[value.buffer] = true;
   }
   for (const Section& section : plan.sections) {
     for (const Step& step : section.steps) {

@@ -71,6 +71,44 @@ ByteRange BytesOf(const Value& value, int64_t coordinate) {
   return {first * element, (first + static_cast<uint64_t>(count)) * element};
 }
 
+bool HasRankTables(const Plan& plan) {
+  for (const Value& value : plan.values) {
+    if (!value.rank_offsets.empty() || !value.rank_sizes.empty()) return true;
+  }
+  return false;
+}
+
+Plan ForRank(const Plan& plan, int64_t coordinate) {
+  Plan own = plan;
+  own.resolved = coordinate;
+  std::vector<bool> absent(own.values.size(), false);
+  const auto rank = static_cast<size_t>(coordinate);
+  for (size_t i = 0; i < own.values.size(); ++i) {
+    Value& value = own.values[i];
+    if (!value.rank_offsets.empty()) {
+      absent[i] = value.rank_offsets[rank] < 0;
+      if (!absent[i]) value.offset += value.rank_offsets[rank];
+    }
+    if (!value.rank_sizes.empty()) value.sizes[0] = value.rank_sizes[rank];
+    value.rank_offsets.clear();
+    value.rank_sizes.clear();
+  }
+  const auto leave_out = [&](auto& list) {
+    list.erase(std::remove_if(list.begin(), list.end(),
+                              [&](auto v) { return v >= 0 && absent[v]; }),
+               list.end());
+  };
+  for (Section& section : own.sections) {
+    for (Step& step : section.steps) {
+      for (Arg& arg : step.args) {
+        if (arg.kind == ArgKind::kValueList) leave_out(arg.ints);
+      }
+      if (step.kind == StepKind::kKernel) leave_out(step.results);
+    }
+  }
+  return own;
+}
+
 uint32_t AxisSize(const Plan& plan, const std::string& axis) {
   for (const Axis& candidate : plan.mesh) {
     if (candidate.name == axis) return candidate.size;

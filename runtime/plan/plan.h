@@ -93,6 +93,8 @@ struct Value {
   std::vector<int64_t> strides;
   int64_t offset = 0;
   int64_t rank_stride = 0;
+  std::vector<int64_t> rank_offsets;
+  std::vector<int64_t> rank_sizes;
 };
 
 struct Arg {
@@ -183,6 +185,9 @@ struct Plan {
   std::vector<Section> sections;
   std::vector<Location> locations;
   std::vector<Axis> mesh;
+  // Not in the file: the coordinate that ForRank resolved the tables of values
+  // for, -1 for a plan as it was read.
+  int64_t resolved = -1;
 };
 
 // Bytes of one element.
@@ -203,6 +208,13 @@ struct ByteRange {
   uint64_t end = 0;
 };
 ByteRange BytesOf(const Value& value, int64_t coordinate = 0);
+
+// The plan as the rank with this coordinate runs it: values with tables have
+// their place and length, lists are without the values that the rank does not
+// have. A plan without tables is copied.
+Plan ForRank(const Plan& plan, int64_t coordinate);
+// True if values differ between ranks in more than a stride.
+bool HasRankTables(const Plan& plan);
 
 // Number of ranks along an axis; 1 if the mesh has no such axis.
 uint32_t AxisSize(const Plan& plan, const std::string& axis);

@@ -127,6 +127,41 @@ absl::Status CheckShape(const std::vector<int64_t>& sizes,
   return absl::OkStatus();
 }
 
+// Checks the tables; `needed` becomes what the rank that reaches furthest
+// needs.
+absl::Status ReadRankTables(int64_t ranks, const std::string& what, Value* to,
+                            int64_t* needed) {
+  for (const std::vector<int64_t>* table :
+       {&to->rank_offsets, &to->rank_sizes}) {
+    if (!table->empty() && static_cast<int64_t>(table->size()) != ranks)
+      return Invalid(what, " has a table of ", table->size(), " entries for ",
+                     ranks, " ranks");
+  }
+  const bool flat = to->sizes.size() == 1 && to->strides[0] == 1;
+  for (int64_t size : to->rank_sizes) {
+    if (!flat || size < 0 || size > to->sizes[0])
+      return Invalid(what, " has ", size, " elements on one rank and ",
+                     flat ? to->sizes[0] : 0, " in its own type");
+  }
+  if (to->rank_offsets.empty()) return absl::OkStatus();
+  const int64_t own = *needed;
+  *needed = 0;
+  for (int64_t r = 0; r < ranks; ++r) {
+    const int64_t offset = to->rank_offsets[static_cast<size_t>(r)];
+    if (offset < -1)
+      return Invalid(what, " starts at element ", offset, " on rank ", r);
+    int64_t end = 0;
+    const int64_t length =
+        to->rank_sizes.empty()
+            ? own
+            : to->offset + to->rank_sizes[static_cast<size_t>(r)];
+    if (offset >= 0 && __builtin_add_overflow(offset, length, &end))
+      return Invalid(what, " reaches further than an int64 counts");
+    *needed = std::max(*needed, end);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
                        Value* to) {
   to->buffer = from.buffer();
@@ -140,6 +175,8 @@ absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
   to->strides = List(from.strides());
   to->offset = from.offset();
   to->rank_stride = from.rank_stride();
+  to->rank_offsets = List(from.rank_offsets());
+  to->rank_sizes = List(from.rank_sizes());
   const std::string what = absl::StrCat("value ", index);
   int64_t needed = 0;
   if (absl::Status status =
@@ -148,6 +185,9 @@ absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
     return status;
   // The last rank's elements lie furthest.
   const int64_t ranks = AxisSize(plan, "dp");
+  if (absl::Status status = ReadRankTables(ranks, what, to, &needed);
+      !status.ok())
+    return status;
   int64_t shift = 0;
   if (to->rank_stride < 0 ||
       __builtin_mul_overflow(ranks - 1, to->rank_stride, &shift) ||

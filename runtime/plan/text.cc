@@ -21,6 +21,9 @@ std::string ValueText(const Plan& plan, int64_t index) {
   if (value.rank_stride != 0)
     absl::StrAppend(&text, "+rank*",
                     value.rank_stride * ElementSize(value.dtype));
+  if (!value.rank_offsets.empty())
+    absl::StrAppend(&text, "+by rank {", absl::StrJoin(value.rank_offsets, ","),
+                    "} elements");
   return text;
 }
 

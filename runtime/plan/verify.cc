@@ -405,20 +405,18 @@ absl::Status CheckAccumulators(const Plan& plan, int64_t rank) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status Verify(const Plan& plan) {
+// Every rule, on the ranks [first, end).
+absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end) {
   if (absl::Status status = CheckFixedOverlap(plan); !status.ok())
     return status;
   const std::vector<bool> differs = BuffersThatDifferByRank(plan);
-  const int64_t ranks = AxisSize(plan, "dp");
   for (const Section& section : plan.sections) {
     absl::StatusOr<HappensBefore> before = HappensBefore::Create(plan, section);
     if (!before.ok()) return before.status();
-    for (int64_t rank = 0; rank < ranks; ++rank) {
+    for (int64_t rank = first; rank < end; ++rank) {
       AccessMap accesses = CollectAccesses(plan, section, rank);
       // What is the same on every rank has been looked at on the first.
-      for (auto it = accesses.begin(); rank > 0 && it != accesses.end();)
+      for (auto it = accesses.begin(); rank > first && it != accesses.end();)
         it = differs[it->first] ? std::next(it) : accesses.erase(it);
       const Context context{plan, section, *before, accesses, rank};
       for (auto* rule : {&CheckCollectives, &CheckStateWrites, &CheckOrder,
@@ -427,8 +425,21 @@ absl::Status Verify(const Plan& plan) {
       }
     }
   }
-  for (int64_t rank = 0; rank < ranks; ++rank) {
+  for (int64_t rank = first; rank < end; ++rank) {
     if (absl::Status status = CheckAccumulators(plan, rank); !status.ok())
+      return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Verify(const Plan& plan) {
+  const int64_t ranks = AxisSize(plan, "dp");
+  if (!HasRankTables(plan)) return VerifyRanks(plan, 0, ranks);
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    const Plan own = ForRank(plan, rank);
+    if (absl::Status status = VerifyRanks(own, rank, rank + 1); !status.ok())
       return status;
   }
   return absl::OkStatus();

@@ -70,9 +70,12 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
   for (const Value& v : plan.values) {
     const auto sizes = builder.CreateVector(v.sizes);
     const auto strides = builder.CreateVector(v.strides);
-    values.push_back(fb::CreateValue(builder, v.buffer,
-                                     static_cast<fb::DType>(v.dtype), sizes,
-                                     strides, v.offset, v.rank_stride));
+    Offset<flatbuffers::Vector<int64_t>> offsets, lengths;
+    if (!v.rank_offsets.empty()) offsets = builder.CreateVector(v.rank_offsets);
+    if (!v.rank_sizes.empty()) lengths = builder.CreateVector(v.rank_sizes);
+    values.push_back(fb::CreateValue(
+        builder, v.buffer, static_cast<fb::DType>(v.dtype), sizes, strides,
+        v.offset, v.rank_stride, offsets, lengths));
   }
   std::vector<Offset<fb::Binding>> inputs;
   for (const Binding& binding : plan.inputs)

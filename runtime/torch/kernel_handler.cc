@@ -18,6 +18,7 @@
 #include "kernels/registry.h"
 #include "runtime/exec/host_kernel_handler.h"
 #include "runtime/torch/handlers.h"
+#include "runtime/torch/registry_step.h"
 
 namespace heddle::torch_runtime {
 namespace {
@@ -332,6 +333,9 @@ class KernelHandler final : public exec::StepHandler {
       if (plan.target == "cpu" && step.name == name)
         return host_->Prepare(plan, section, step, memory);
     }
+    absl::StatusOr<std::unique_ptr<exec::PreparedStep>> registered =
+        PrepareRegistryStep(shared_, plan, step, memory);
+    if (!absl::IsNotFound(registered.status())) return registered;
     return absl::UnimplementedError(absl::StrCat(
         "this runtime has no kernel '", step.name, "' for ", plan.target));
   }

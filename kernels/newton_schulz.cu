@@ -1,0 +1,600 @@
+// Newton-Schulz on Hopper tensor cores: one persistent kernel of clusters of
+// two blocks. A work item gives each block of a cluster a tile of 128 x 256 (or
+// 128 x 128) of a product; where both tiles lie in the same columns, each block
+// loads half of B for both. A symmetric product computes the 64 x 64 blocks on
+// and below the diagonal and stores each twice, once transposed. In a block
+// warp 0 loads, warp 1 (of the first block) claims items, warps 2 and 3 store,
+// and two groups of four warps multiply 64 rows each. Bounds are the tensor
+// maps': loads outside give 0, stores outside do nothing.
+//
+// Rounding: sums in fp32 in one fixed order, alpha sum + beta C + diagonal in
+// fp32, one rounding to 16 bits. Inside a 64 x 64 block on the diagonal the two
+// triangles are computed separately and may differ by that rounding.
+
+#include <cuda_runtime.h>
+
+#include "kernels/newton_schulz_cuda.h"
+#include "kernels/newton_schulz_ptx.cuh"
+
+namespace heddle::kernels::ns {
+namespace {
+
+constexpr int kStages = 4;
+constexpr int kTileK = 64;
+constexpr int kBoxBytes = kBox * kBox * 2;
+constexpr int kABytes = 2 * kBoxBytes;
+constexpr int kStageBytes = kABytes + 4 * kBoxBytes;
+constexpr int kThreads = 384;
+// Readers of an item: the loading warp, two storing, eight multiplying; twice.
+constexpr int kItemReaders = 22;
+
+struct Shared {
+  alignas(1024) unsigned char stage[kStages][kStageBytes];
+  unsigned char out[2][2][kBoxBytes];
+  uint4 item[2];
+  uint64_t item_full[2], item_empty[2];
+  uint64_t full[kStages], empty[kStages];
+  uint64_t out_full[2][2], out_empty[2][2];
+};
+
+// What one block does: 128 rows from 128 * row, `columns` columns from
+// 128 * column, of `op` for `matrix`, once the slot's counter reached `need`.
+struct Item {
+  int op, matrix, row, column, columns;
+  unsigned need;
+  bool both;  // the cluster's blocks share B
+  bool valid;
+};
+
+__device__ uint4 Pack(const Item& item) {
+  return {static_cast<unsigned>(item.op) | (item.columns == 256 ? 1u << 16 : 0) |
+              (item.both ? 1u << 17 : 0) | (item.valid ? 1u << 18 : 0),
+          static_cast<unsigned>(item.matrix),
+          static_cast<unsigned>(item.row) |
+              static_cast<unsigned>(item.column) << 16,
+          item.need};
+}
+
+__device__ Item Unpack(uint4 words) {
+  Item item;
+  item.op = static_cast<int>(words.x & 0xffff);
+  item.columns = words.x & 1u << 16 ? 256 : 128;
+  item.both = words.x & 1u << 17;
+  item.valid = words.x & 1u << 18;
+  item.matrix = static_cast<int>(words.y);
+  item.row = static_cast<int>(words.z & 0xffff);
+  item.column = static_cast<int>(words.z >> 16);
+  item.need = words.w;
+  return item;
+}
+
+// Tile `index` of a symmetric product of `blocks` x `blocks` blocks of 128: the
+// full tiles below the diagonal in pairs of rows, then the halves around it.
+// Row `blocks` lies outside: a block without work.
+__device__ void SymmetricTile(int index, int blocks, Item (&pair)[2]) {
+  const int half = blocks / 2;
+  const bool odd = blocks % 2 != 0;
+  int pairs = odd ? half : half - 1;
+  const int full = pairs * (pairs + 1) / 2;
+  pair[0].columns = pair[1].columns = 128;
+  if (index < full) {
+    int j = 0;
+    for (; index >= pairs; ++j) index -= pairs--;
+    pair[0].columns = pair[1].columns = 256;
+    pair[0].both = true;
+    pair[0].column = pair[1].column = 2 * j;
+    pair[0].row = 2 * j + (odd ? 1 : 2) + 2 * index;
+    pair[1].row = pair[0].row + 1;
+    return;
+  }
+  index -= full;
+  if (!odd && index < half) {
+    pair[0].both = true;
+    pair[0].column = pair[1].column = 2 * index;
+    pair[0].row = 2 * index;
+    pair[1].row = 2 * index + 1;
+    return;
+  }
+  // Blocks on the diagonal that are left, two at a time.
+  if (!odd) index -= half;
+  const int shift = odd ? 0 : 1, count = odd ? half + 1 : half;
+  pair[0].both = false;
+  pair[0].row = pair[0].column = 4 * index + shift;
+  const bool second = 2 * index + 1 < count;
+  pair[1].column = second ? 4 * index + 2 + shift : 0;
+  pair[1].row = second ? pair[1].column : blocks;
+}
+
+__device__ void PlainTile(int index, int blocks, int m, Item (&pair)[2]) {
+  const int narrow = (m + 127) / 128, wide = (narrow + 1) / 2;
+  const int pairs = blocks / 2;
+  const auto width = [&](int column) {
+    return 2 * column + 1 < narrow ? 256 : 128;
+  };
+  if (index < pairs * wide) {
+    const int column = index / pairs;
+    pair[0].both = true;
+    pair[0].columns = pair[1].columns = width(column);
+    pair[0].column = pair[1].column = 2 * column;
+    pair[0].row = 2 * (index % pairs);
+    pair[1].row = pair[0].row + 1;
+    return;
+  }
+  index -= pairs * wide;
+  pair[0].both = false;
+  for (int r = 0; r < 2; ++r) {
+    const int column = 2 * index + r;
+    const bool inside = column < wide;
+    pair[r].columns = inside ? width(column) : 128;
+    pair[r].column = inside ? 2 * column : 0;
+    pair[r].row = inside ? blocks - 1 : blocks;
+  }
+}
+
+__device__ void Decode(const Program& p, unsigned claimed, Item (&pair)[2]) {
+  const int chunk_items = p.slots * p.items_per_matrix;
+  const int chunk = static_cast<int>(claimed) / chunk_items;
+  int index = static_cast<int>(claimed) % chunk_items;
+  const int first = chunk * p.slots;
+  const int matrices =
+      p.matrices - first < p.slots ? p.matrices - first : p.slots;
+  int op = 0, before = 0;
+  while (index >= matrices * p.ops[op].items) {
+    index -= matrices * p.ops[op].items;
+    before += p.ops[op].items;
+    ++op;
+  }
+  const int items = p.ops[op].items;
+  const int blocks = (p.n + 127) / 128;
+  if (p.ops[op].symmetric) {
+    SymmetricTile(index % items, blocks, pair);
+  } else {
+    PlainTile(index % items, blocks, p.m, pair);
+  }
+  for (int r = 0; r < 2; ++r) {
+    pair[r].op = op;
+    pair[r].matrix = first + index / items;
+    // Both storing warps of both blocks count each item.
+    pair[r].need = 4u * static_cast<unsigned>(chunk * p.items_per_matrix + before);
+    pair[r].both = pair[0].both;
+    pair[r].valid = true;
+  }
+}
+
+// Reads items in order; every reader has its own.
+class ItemReader {
+ public:
+  __device__ explicit ItemReader(Shared& shared) : shared_(shared) {}
+  // `expect`: this reader also announces the bytes (one per block does). Every
+  // lane of the warp that reads calls this together, or one lane alone.
+  __device__ Item Next(bool expect, bool leader) {
+    const uint32_t full = SharedAddress(&shared_.item_full[slot_]);
+    if (expect) BarrierExpect(full, 16);
+    BarrierWait(full, phase_);
+    const Item item = Unpack(*const_cast<volatile uint4*>(&shared_.item[slot_]));
+    if (!expect) __syncwarp(__activemask());
+    if (leader)
+      BarrierArriveIn(SharedAddress(&shared_.item_empty[slot_]), 0);
+    phase_ ^= static_cast<uint32_t>(slot_);
+    slot_ ^= 1;
+    return item;
+  }
+
+ private:
+  __device__ static Item Unpack(volatile uint4& from) {
+    return ns::Unpack({from.x, from.y, from.z, from.w});
+  }
+  Shared& shared_;
+  int slot_ = 0;
+  uint32_t phase_ = 0;
+};
+
+__device__ void ClaimItems(const Program& p, Shared& shared) {
+  const unsigned total = static_cast<unsigned>(p.matrices) *
+                         static_cast<unsigned>(p.items_per_matrix);
+  int slot = 0;
+  uint32_t phase = 1;
+  for (;;) {
+    Item pair[2] = {};
+    const unsigned claimed = atomicAdd(p.counters, 1u);
+    if (claimed < total) Decode(p, claimed, pair);
+    BarrierWait(SharedAddress(&shared.item_empty[slot]), phase);
+    for (uint32_t r = 0; r < 2; ++r)
+      StoreAsync(InBlock(SharedAddress(&shared.item[slot]), r), Pack(pair[r]),
+                 InBlock(SharedAddress(&shared.item_full[slot]), r));
+    if (claimed >= total) return;
+    phase ^= static_cast<uint32_t>(slot);
+    slot ^= 1;
+  }
+}
+
+// Matrix index in a buffer: the input holds all matrices, others one a slot.
+__device__ int IndexIn(const Program& p, int buffer, int matrix) {
+  return buffer == 0 ? matrix : matrix % p.slots;
+}
+
+__device__ void LoadTiles(const Program& p, Shared& shared, uint32_t rank) {
+  ItemReader items(shared);
+  uint32_t stage = 0, phase = 1;
+  for (;;) {
+    const Item item = items.Next(true, true);
+    if (!item.valid) return;
+    const Op& op = p.ops[item.op];
+    const unsigned* counter = p.counters + 1 + item.matrix % p.slots;
+    while (LoadAcquire(counter) < item.need) {
+    }
+    FenceAsyncProxy();
+    const CUtensorMap* a = &p.buffers[op.a].map;
+    const CUtensorMap* b = &p.buffers[op.b].map;
+    const int a_index = IndexIn(p, op.a, item.matrix),
+              b_index = IndexIn(p, op.b, item.matrix);
+    // A symmetric B is its own transpose.
+    const bool along_k = op.transpose_b || op.symmetric;
+    const int boxes = item.columns / kBox;
+    const int first_box = item.both ? static_cast<int>(rank) * boxes / 2 : 0;
+    const int last_box = item.both ? first_box + boxes / 2 : boxes;
+    for (int k = 0; k < op.k_blocks; ++k) {
+      const uint32_t full = SharedAddress(&shared.full[stage]);
+      BarrierWait(SharedAddress(&shared.empty[stage]), phase);
+      BarrierExpect(full, static_cast<uint32_t>(kABytes + boxes * kBoxBytes));
+      const uint32_t base = SharedAddress(shared.stage[stage]);
+      for (int box = 0; box < 2; ++box)
+        Load(base + static_cast<uint32_t>(box * kBoxBytes), a, full, k * kTileK,
+             item.row * 128 + box * kBox, a_index);
+      for (int box = first_box; box < last_box; ++box) {
+        const uint32_t to =
+            base + static_cast<uint32_t>(kABytes + box * kBoxBytes);
+        const int column = item.column * 128 + box * kBox;
+        const int x = along_k ? k * kTileK : column,
+                  y = along_k ? column : k * kTileK;
+        if (item.both) {
+          LoadBoth(to, b, full, x, y, b_index);
+        } else {
+          Load(to, b, full, x, y, b_index);
+        }
+      }
+      if (++stage == kStages) {
+        stage = 0;
+        phase ^= 1;
+      }
+    }
+  }
+}
+
+// What happens to a 64 x 64 block of an op's result.
+struct Stores {
+  bool plain, transposed;
+};
+__device__ __forceinline__ Stores StoresOf(const Op& op, int row_block,
+                                           int column_block) {
+  if (!op.symmetric) return {!op.store_transposed, op.store_transposed};
+  return {column_block <= row_block, column_block < row_block};
+}
+
+__device__ void StoreTiles(const Program& p, Shared& shared, int group) {
+  ItemReader items(shared);
+  uint32_t count = 0;  // of blocks, the buffer is its parity
+  for (;;) {
+    const Item item = items.Next(false, true);
+    if (!item.valid) return;
+    const Op& op = p.ops[item.op];
+    const CUtensorMap* map;
+    int index;
+    if (op.out >= 0) {
+      map = &p.buffers[op.out].map;
+      index = IndexIn(p, op.out, item.matrix);
+    } else {
+      int tensor = 0;
+      while (item.matrix >= p.first[tensor + 1]) ++tensor;
+      map = &p.results[tensor];
+      index = item.matrix - p.first[tensor];
+    }
+    const int row_block = 2 * item.row + group;
+    for (int box = 0; box < item.columns / kBox; ++box) {
+      const int column_block = 2 * item.column + box;
+      const Stores stores = StoresOf(op, row_block, column_block);
+      for (int transposed = 0; transposed < 2; ++transposed) {
+        if (!(transposed ? stores.transposed : stores.plain)) continue;
+        const uint32_t buffer = count & 1;
+        BarrierWait(SharedAddress(&shared.out_full[group][buffer]),
+                    count >> 1 & 1);
+        StoreBox(map, SharedAddress(shared.out[group][buffer]),
+                 kBox * (transposed ? row_block : column_block),
+                 kBox * (transposed ? column_block : row_block), index);
+        WaitStoresRead<1>();
+        if (count > 0)
+          BarrierArrive(SharedAddress(&shared.out_empty[group][buffer ^ 1]));
+        ++count;
+      }
+    }
+    WaitStoresDone();
+    FenceAsyncProxy();
+    __threadfence();
+    AddRelease(p.counters + 1 + item.matrix % p.slots, 1);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ uint32_t PackPair(float low, float high,
+                                             bool bfloat16) {
+  if (bfloat16) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+template <typename T>
+__device__ __forceinline__ float2 UnpackPair(uint32_t bits) {
+  if constexpr (__is_same(T, __nv_bfloat16)) {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits));
+  } else {
+    return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+  }
+}
+
+// State of one multiplying group of four warps.
+struct Group {
+  int index;         // 0 or 1: rows 64 * index of a tile
+  uint32_t stage, phase;
+  uint32_t count;    // of stored blocks
+};
+
+// 64 x 64 results to shared memory, as they are or transposed, in the layout
+// that a 128-byte swizzled box has.
+template <bool kTranspose>
+__device__ __forceinline__ void Stage(Shared& shared, Group& group,
+                                      const uint32_t (&pairs)[16]) {
+  const uint32_t buffer = group.count & 1;
+  BarrierWait(SharedAddress(&shared.out_empty[group.index][buffer]),
+              (group.count >> 1 & 1) ^ 1);
+  const uint32_t base = SharedAddress(shared.out[group.index][buffer]);
+  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const uint32_t matrix = lane / 8, r = lane % 8;
+#pragma unroll
+  for (uint32_t q = 0; q < 4; ++q) {
+    // Matrices: rows 0-7 and 8-15 of columns 0-7, then of columns 8-15.
+    uint32_t line, chunk;
+    if (kTranspose) {
+      line = q * 16 + (matrix >> 1) * 8 + r;
+      chunk = warp * 2 + (matrix & 1);
+    } else {
+      line = warp * 16 + (matrix & 1) * 8 + r;
+      chunk = q * 2 + (matrix >> 1);
+    }
+    StoreMatrices<kTranspose>(base + line * 128 + ((chunk ^ (line & 7)) << 4),
+                              pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2],
+                              pairs[4 * q + 3]);
+  }
+  FenceAsyncShared();
+  __syncwarp();
+  if (lane == 0)
+    BarrierArrive(SharedAddress(&shared.out_full[group.index][buffer]));
+  ++group.count;
+}
+
+// C for one thread's share of a 64 x 64 block, in the order of its sums.
+template <typename T>
+__device__ __forceinline__ void LoadC(uint32_t (&c)[16], const T* data,
+                                      int pitch, int rows, int row,
+                                      int column) {
+  data += static_cast<int64_t>(row) * pitch + column;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      c[2 * i + half] = row + 8 * half < rows && column + 8 * i < pitch
+                            ? LoadPair(data + 8 * i)
+                            : 0;
+    data += 8 * static_cast<int64_t>(pitch);
+  }
+}
+
+template <typename T, int kN, bool kRowsAlongN, bool kHasC>
+__device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
+                                         Group& group, const Item& item) {
+  const Op& op = p.ops[item.op];
+  const uint32_t warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  const int row = item.row * 128 + group.index * 64 +
+                  static_cast<int>(warp * 16 + lane / 4);
+  const int column = item.column * 128 + static_cast<int>(lane % 4 * 2);
+  float sums[kN / 2];
+  uint32_t c[2][16];
+  uint32_t last = 0;
+  const T* c_data = nullptr;
+  int c_pitch = 0;
+  if constexpr (kHasC) {
+    // The first tile's arrival says that the slot's counter was seen; seeing it
+    // here orders these loads too.
+    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
+    const unsigned* counter = p.counters + 1 + item.matrix % p.slots;
+    while (LoadAcquire(counter) < item.need) {
+    }
+    const Buffer& buffer = p.buffers[op.c];
+    c_pitch = buffer.pitch;
+    c_data = static_cast<const T*>(buffer.data) +
+             IndexIn(p, op.c, item.matrix) * buffer.stride;
+    LoadC<T>(c[0], c_data, c_pitch, p.n, row, column);
+  }
+  for (int k = 0; k < op.k_blocks; ++k) {
+    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
+    const uint32_t base = SharedAddress(shared.stage[group.stage]);
+    const uint64_t a = Descriptor(
+        base + static_cast<uint32_t>(group.index * kBoxBytes), 16);
+    const uint64_t b =
+        Descriptor(base + kABytes, kRowsAlongN ? kBoxBytes : 16);
+    Keep(sums);
+    MmaFence();
+#pragma unroll
+    for (int step = 0; step < kTileK / 16; ++step)
+      Mma<T, kN, kRowsAlongN>(
+          sums, a + static_cast<uint64_t>(step * (32 >> 4)),
+          b + static_cast<uint64_t>(step *
+                                    ((kRowsAlongN ? 16 * 128 : 32) >> 4)),
+          k > 0 || step > 0);
+    MmaCommit();
+    Keep(sums);
+    if (k > 0) {
+      MmaWait<1>();
+      if (threadIdx.x % 128 < 2)
+        BarrierArriveIn(SharedAddress(&shared.empty[last]), threadIdx.x % 128);
+    }
+    last = group.stage;
+    if (++group.stage == kStages) {
+      group.stage = 0;
+      group.phase ^= 1;
+    }
+  }
+  MmaWait<0>();
+  Keep(sums);
+  if (threadIdx.x % 128 < 2)
+    BarrierArriveIn(SharedAddress(&shared.empty[last]), threadIdx.x % 128);
+
+  const bool bfloat16 =
+      op.out < 0 ? p.results_bfloat16 : __is_same(T, __nv_bfloat16);
+  const float alpha = op.alpha, beta = op.beta, diagonal = op.diagonal;
+  const int row_block = 2 * item.row + group.index;
+#pragma unroll
+  for (int box = 0; box < kN / kBox; ++box) {
+    // One block ahead of its use.
+    if (kHasC && box + 1 < kN / kBox)
+      LoadC<T>(c[(box + 1) & 1], c_data, c_pitch, p.n, row,
+               column + (box + 1) * kBox);
+    const int column_block = 2 * item.column + box;
+    const Stores stores = StoresOf(op, row_block, column_block);
+    if (!stores.plain && !stores.transposed) continue;
+    uint32_t pairs[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int at = box * 16 + i;
+      float low = alpha * sums[2 * at], high = alpha * sums[2 * at + 1];
+      if constexpr (kHasC) {
+        const float2 addend = UnpackPair<T>(c[box & 1][i]);
+        low += beta * addend.x;
+        high += beta * addend.y;
+      }
+      const int away = column + at / 2 * 8 - (row + at % 2 * 8);
+      if (away == 0) low += diagonal;
+      if (away == -1) high += diagonal;
+      pairs[i] = PackPair<T>(low, high, bfloat16);
+    }
+    if (stores.plain) Stage<false>(shared, group, pairs);
+    if (stores.transposed) Stage<true>(shared, group, pairs);
+  }
+}
+
+template <typename T>
+__device__ void MultiplyTiles(const Program& p, Shared& shared, int index) {
+  ItemReader items(shared);
+  Group group{index, 0, 0, 0};
+  for (;;) {
+    const Item item = items.Next(false, threadIdx.x % 32 == 0);
+    if (!item.valid) return;
+    const Op& op = p.ops[item.op];
+    const bool along_k = op.transpose_b || op.symmetric;
+    if (item.columns == 256) {
+      if (along_k && op.c < 0) {
+        Multiply<T, 256, false, false>(p, shared, group, item);
+      } else if (along_k) {
+        Multiply<T, 256, false, true>(p, shared, group, item);
+      } else if (op.c < 0) {
+        Multiply<T, 256, true, false>(p, shared, group, item);
+      } else {
+        Multiply<T, 256, true, true>(p, shared, group, item);
+      }
+    } else {
+      if (along_k && op.c < 0) {
+        Multiply<T, 128, false, false>(p, shared, group, item);
+      } else if (along_k) {
+        Multiply<T, 128, false, true>(p, shared, group, item);
+      } else if (op.c < 0) {
+        Multiply<T, 128, true, false>(p, shared, group, item);
+      } else {
+        Multiply<T, 128, true, true>(p, shared, group, item);
+      }
+    }
+  }
+}
+
+template <typename T>
+__global__ __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1) void Kernel(
+    const __grid_constant__ Program p) {
+  extern __shared__ unsigned char raw[];
+  Shared& shared = *reinterpret_cast<Shared*>(
+      (reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
+  const uint32_t rank = ClusterRank();
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; ++i) {
+      BarrierInit(SharedAddress(&shared.item_full[i]), 1);
+      BarrierInit(SharedAddress(&shared.item_empty[i]), kItemReaders);
+      for (int group = 0; group < 2; ++group) {
+        BarrierInit(SharedAddress(&shared.out_full[group][i]), 4);
+        BarrierInit(SharedAddress(&shared.out_empty[group][i]), 1);
+      }
+    }
+    for (int i = 0; i < kStages; ++i) {
+      BarrierInit(SharedAddress(&shared.full[i]), 1);
+      BarrierInit(SharedAddress(&shared.empty[i]), 4);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    FenceAsyncProxy();
+  }
+  ClusterSync();
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  if (warp < 4) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    if (threadIdx.x % 32 == 0) {
+      if (warp == 0) LoadTiles(p, shared, rank);
+      if (warp == 1 && rank == 0) ClaimItems(p, shared);
+      if (warp >= 2) StoreTiles(p, shared, warp - 2);
+    }
+    __syncwarp();
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    MultiplyTiles<T>(p, shared, warp / 4 - 1);
+  }
+  // A block's barriers and memory are its neighbour's targets until both end.
+  ClusterSync();
+}
+
+}  // namespace
+
+int SymmetricItems(int n) {
+  const int blocks = (n + 127) / 128, half = blocks / 2;
+  if (blocks % 2 != 0) return half * (half + 1) / 2 + (half + 2) / 2;
+  return half * (half - 1) / 2 + half + (half + 1) / 2;
+}
+
+int PlainItems(int n, int m) {
+  const int blocks = (n + 127) / 128, wide = (m + 255) / 256;
+  return blocks / 2 * wide + (blocks % 2 != 0 ? (wide + 1) / 2 : 0);
+}
+
+const char* LaunchTensorCores(const Program& program, DeviceType iterates,
+                              void* stream) {
+  int multiprocessors;
+  if (const char* error = MultiprocessorCount(&multiprocessors)) return error;
+  void (*const kernel)(Program) =
+      iterates == kBFloat16 ? Kernel<__nv_bfloat16> : Kernel<__half>;
+  constexpr int kBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  static_assert(kBytes <= 232448, "a block's shared memory");
+  cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error == cudaSuccess)
+    error = cudaMemsetAsync(
+        program.counters, 0,
+        sizeof(unsigned) * static_cast<size_t>(1 + program.slots),
+        static_cast<cudaStream_t>(stream));
+  if (error != cudaSuccess) return cudaGetErrorString(error);
+  const long long items =
+      static_cast<long long>(program.matrices) * program.items_per_matrix;
+  const int clusters = static_cast<int>(
+      items < multiprocessors / 2 ? items : multiprocessors / 2);
+  kernel<<<2 * clusters, kThreads, kBytes, static_cast<cudaStream_t>(stream)>>>(
+      program);
+  error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+}  // namespace heddle::kernels::ns
