@@ -36,21 +36,21 @@ const safetensors::Tensor* findTied(const safetensors::Weights& weights,
   return nullptr;
 }
 
-absl::Status writeModel(torch_runtime::Session& session,
+absl::Status writeModel(torch_runtime::Ranks& ranks,
                         const safetensors::Weights& weights,
                         const std::string& path) {
   safetensors::TensorMap out = weights.tensors();
   std::vector<at::Tensor> keep;
   std::set<std::string> masters;
-  for (const plan::StateEntry& entry : session.plan().state) {
+  for (const plan::StateEntry& entry : ranks.plan().state) {
     if (entry.kind == "master") masters.insert(entry.names[0]);
   }
-  for (const plan::StateEntry& entry : session.plan().state) {
+  for (const plan::StateEntry& entry : ranks.plan().state) {
     if (!isWeight(entry) ||
         (entry.kind == "parameter" && masters.count(entry.names[0]) != 0))
       continue;
     absl::StatusOr<at::Tensor> value =
-        session.GetState(entry.kind, entry.names[0]);
+        ranks.GetState(entry.kind, entry.names[0]);
     if (!value.ok()) return value.status();
     for (const std::string& name : entry.names) {
       const auto tensor = out.find(name);
@@ -66,14 +66,14 @@ absl::Status writeModel(torch_runtime::Session& session,
   return safetensors::Write(path, out, {{"format", "pt"}});
 }
 
-absl::Status writeOptimizer(torch_runtime::Session& session,
+absl::Status writeOptimizer(torch_runtime::Ranks& ranks,
                             const std::string& path) {
   safetensors::TensorMap out;
   std::vector<at::Tensor> keep;
-  for (const plan::StateEntry& entry : session.plan().state) {
+  for (const plan::StateEntry& entry : ranks.plan().state) {
     if (!isOptimizer(entry)) continue;
     absl::StatusOr<at::Tensor> value =
-        session.GetState(entry.kind, entry.names[0]);
+        ranks.GetState(entry.kind, entry.names[0]);
     if (!value.ok()) return value.status();
     keep.push_back(value->contiguous());
     absl::StatusOr<safetensors::Tensor> written = entryOver(keep.back());
@@ -106,36 +106,37 @@ absl::Status copySmallFiles(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-absl::Status loadWeights(torch_runtime::Session& session,
+absl::Status loadWeights(torch_runtime::Ranks& ranks,
                          const safetensors::Weights& weights,
                          const std::string& directory) {
-  for (const plan::StateEntry& entry : session.plan().state) {
+  for (const plan::StateEntry& entry : ranks.plan().state) {
     if (!isWeight(entry)) continue;
     const safetensors::Tensor* found = findTied(weights, entry);
     if (found == nullptr)
       return absl::NotFoundError(absl::StrCat(
           directory, ": weights are missing: there is no tensor ",
           entry.names[0], "; is this the model that the plan was made from?"));
-    const plan::Value& value = session.plan().values[entry.value];
-    if (found->shape != value.sizes)
-      return absl::InvalidArgumentError(
-          absl::StrCat(directory, ": tensor ", entry.names[0], " has shape ",
-                       sizesText(found->shape), " and the plan needs ",
-                       sizesText(value.sizes)));
+    const std::vector<int64_t>& sizes =
+        entry.bounds.empty() ? ranks.plan().values[entry.value].sizes
+                             : entry.sizes;
+    if (found->shape != sizes)
+      return absl::InvalidArgumentError(absl::StrCat(
+          directory, ": tensor ", entry.names[0], " has shape ",
+          sizesText(found->shape), " and the plan needs ", sizesText(sizes)));
     absl::StatusOr<at::Tensor> tensor = tensorOver(*found);
     if (!tensor.ok())
       return absl::InvalidArgumentError(
           absl::StrCat(directory, ": tensor ", entry.names[0], ": ",
                        tensor.status().message()));
     if (absl::Status status =
-            session.SetState(entry.kind, entry.names[0], *tensor);
+            ranks.SetState(entry.kind, entry.names[0], *tensor);
         !status.ok())
       return status;
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
+absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
                                const std::string& directory) {
   const std::string latest = directory + "/latest";
   const nlohmann::json trainer =
@@ -153,13 +154,12 @@ absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
   absl::StatusOr<safetensors::Weights> weights =
       safetensors::Weights::Open(latest);
   if (!weights.ok()) return weights.status();
-  if (absl::Status status = loadWeights(session, *weights, latest);
-      !status.ok())
+  if (absl::Status status = loadWeights(ranks, *weights, latest); !status.ok())
     return status;
   absl::StatusOr<std::unique_ptr<safetensors::File>> optimizer =
       safetensors::File::Open(latest + "/optimizer.safetensors");
   if (!optimizer.ok()) return optimizer.status();
-  for (const plan::StateEntry& entry : session.plan().state) {
+  for (const plan::StateEntry& entry : ranks.plan().state) {
     if (!isOptimizer(entry)) continue;
     const std::string name = entry.kind + "/" + entry.names[0];
     const auto found = (*optimizer)->tensors().find(name);
@@ -170,7 +170,7 @@ absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
     absl::StatusOr<at::Tensor> tensor = tensorOver(found->second);
     if (!tensor.ok()) return tensor.status();
     if (absl::Status status =
-            session.SetState(entry.kind, entry.names[0], *tensor);
+            ranks.SetState(entry.kind, entry.names[0], *tensor);
         !status.ok())
       return status;
   }
@@ -191,7 +191,7 @@ absl::Status prepareDirectory(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
+absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Ranks& ranks,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,
@@ -199,11 +199,11 @@ absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
   return addVersion(
       directory, step, keep, [&](const std::string& into) -> absl::Status {
         if (absl::Status status =
-                writeModel(session, weights, into + "/model.safetensors");
+                writeModel(ranks, weights, into + "/model.safetensors");
             !status.ok())
           return status;
         if (absl::Status status =
-                writeOptimizer(session, into + "/optimizer.safetensors");
+                writeOptimizer(ranks, into + "/optimizer.safetensors");
             !status.ok())
           return status;
         if (absl::Status status = copySmallFiles(weightsDirectory, into);

@@ -12,19 +12,19 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/safetensors/safetensors.h"
-#include "runtime/torch/session.h"
+#include "runtime/torch/ranks.h"
 
 namespace heddle::run {
 
 // Fills parameters, masters and persistent buffers. NotFound / InvalidArgument
 // name the tensor, both shapes and the directory.
-absl::Status loadWeights(torch_runtime::Session& session,
+absl::Status loadWeights(torch_runtime::Ranks& ranks,
                          const safetensors::Weights& weights,
                          const std::string& directory);
 
 // Checks DIR/latest against its manifest, loads its weights and optimizer
 // state; returns its step.
-absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
+absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
                                const std::string& directory);
 
 // Creates DIR if need be and finds out that it can be written to, before any
@@ -32,7 +32,7 @@ absl::StatusOr<int64_t> resume(torch_runtime::Session& session,
 absl::Status prepareDirectory(const std::string& directory);
 
 // Returns the version's path when it is on the disk.
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Session& session,
+absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Ranks& ranks,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,

@@ -155,7 +155,9 @@ absl::StatusOr<Data> Data::open(const Options& options, const plan::Plan& plan,
         absl::StrCat(options.plan,
                      ": the step has no input input_ids; heddle-run trains "
                      "language models"));
-  const int64_t needed = data.batchRows_ * options.microBatches;
+  data.batchesPerStep_ =
+      options.microBatches * static_cast<int64_t>(plan::WorldSize(plan));
+  const int64_t needed = data.batchRows_ * data.batchesPerStep_;
   if (data.rows_ < needed)
     return absl::InvalidArgumentError(
         absl::StrCat(options.data, ": too short: one step takes ", needed,
@@ -171,7 +173,7 @@ absl::Status Data::checkTokens(const Options& options,
     const auto column = columns_.find(name);
     if (column == columns_.end()) continue;
     const int64_t used =
-        std::min(rows_, options.steps * options.microBatches * batchRows_);
+        std::min(rows_, options.steps * batchesPerStep_ * batchRows_);
     const at::Tensor tokens =
         column->second.rows.narrow(0, 0, used).to(at::kLong).contiguous();
     const int64_t* p = tokens.const_data_ptr<int64_t>();

@@ -44,6 +44,7 @@ class Data {
   std::map<std::string, Column> columns_;
   int64_t rows_ = 0;
   int64_t batchRows_ = 0;
+  int64_t batchesPerStep_ = 0;  // of all ranks
   int64_t tokensPerBatch_ = 0;
 };
 

@@ -22,7 +22,7 @@ const char* const kUsage =
     "  --token-type T        uint16 or uint32, type of a .bin's tokens; "
     "default uint16 if the vocabulary fits\n"
     "  --steps N             optimizer steps\n"
-    "  --micro-batches K     micro-batches per step (1)\n"
+    "  --micro-batches K     micro-batches per step and rank (1)\n"
     "  --lr X                learning rate; default the plan's configuration\n"
     "  --schedule S          constant, linear or cosine, after --warmup W "
     "steps; default the plan's configuration\n"
@@ -32,7 +32,7 @@ const char* const kUsage =
     "  --resume              go on from DIR/latest\n"
     "  --seed N              of the step's random operators (0)\n"
     "  --device D            cpu or cuda; must be the plan's\n"
-    "  --ranks N             1\n"
+    "  --ranks N             threads of this process; must be the plan's\n"
     "  --log FILE            one JSON object a step\n"
     "  --tensorboard DIR     the same as TensorBoard events\n"
     "  --peak-tflops X       the device's peak, for MFU (model FLOPs of the "
@@ -177,10 +177,6 @@ absl::Status parseOptions(const std::vector<std::string>& args,
   if (options->steps == 0)
     return absl::InvalidArgumentError(
         "--steps is missing; see heddle-run --help");
-  if (options->ranks != 1)
-    return absl::InvalidArgumentError(
-        absl::StrCat("--ranks ", options->ranks,
-                     ": this plan format has one rank; leave --ranks out"));
   if (options->resume && options->checkpoint.empty())
     return absl::InvalidArgumentError(
         "--resume needs --checkpoint DIR to go on from");

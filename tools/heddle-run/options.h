@@ -30,7 +30,7 @@ struct Options {
   int64_t microBatches = 1;
   int64_t checkpointEvery = 0;
   int64_t keep = 2;
-  int64_t ranks = 1;
+  int64_t ranks = 0;  // 0: as many as the plan is for
   int64_t seed = 0;
   bool resume = false;
   bool measure = false;

@@ -9,11 +9,12 @@
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "api/schedule/schedule.h"
 #include "nlohmann/json.hpp"
-#include "runtime/torch/session.h"
+#include "runtime/torch/ranks.h"
 #include "tools/heddle-run/checkpoint.h"
 #include "tools/heddle-run/data.h"
 #include "tools/heddle-run/step_log.h"
@@ -22,7 +23,7 @@ namespace heddle::run {
 namespace {
 
 struct Setup {
-  std::unique_ptr<torch_runtime::Session> session;
+  std::unique_ptr<torch_runtime::Ranks> ranks;
   std::optional<safetensors::Weights> weights;
   std::optional<Data> data;
   double lr = 0;
@@ -89,6 +90,12 @@ absl::Status prepare(const Options& options, Setup* setup) {
         absl::StrCat(options.plan, ": the plan was compiled for ", plan->target,
                      " and --device is ", options.device,
                      "; compile the step for ", options.device));
+  const int64_t world = plan::WorldSize(*plan);
+  if (options.ranks != 0 && options.ranks != world)
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.plan, ": the plan was compiled for ", world,
+                     " ranks and --ranks", " is ", options.ranks,
+                     "; compile the step for dp=", options.ranks));
   for (const char* section : {"micro_first", "boundary"}) {
     if (plan::FindSection(*plan, section) == nullptr)
       return absl::InvalidArgumentError(
@@ -111,16 +118,16 @@ absl::Status prepare(const Options& options, Setup* setup) {
   absl::StatusOr<Data> data = Data::open(options, *plan, *vocabulary);
   if (!data.ok()) return data.status();
   setup->data = *std::move(data);
-  absl::StatusOr<std::unique_ptr<torch_runtime::Session>> session =
-      torch_runtime::Session::Load(*std::move(plan),
-                                   static_cast<uint64_t>(options.seed));
-  if (!session.ok())
+  absl::StatusOr<std::unique_ptr<torch_runtime::Ranks>> ranks =
+      torch_runtime::Ranks::Load(*std::move(plan),
+                                 static_cast<uint64_t>(options.seed));
+  if (!ranks.ok())
     return absl::Status(
-        session.status().code(),
-        absl::StrCat(options.plan, ": ", session.status().message()));
-  setup->session = *std::move(session);
+        ranks.status().code(),
+        absl::StrCat(options.plan, ": ", ranks.status().message()));
+  setup->ranks = *std::move(ranks);
   if (absl::Status status =
-          loadWeights(*setup->session, *setup->weights, options.weights);
+          loadWeights(*setup->ranks, *setup->weights, options.weights);
       !status.ok())
     return status;
   if (!options.checkpoint.empty()) {
@@ -129,68 +136,83 @@ absl::Status prepare(const Options& options, Setup* setup) {
       return status;
   }
   if (!options.resume) return absl::OkStatus();
-  absl::StatusOr<int64_t> step = resume(*setup->session, options.checkpoint);
+  absl::StatusOr<int64_t> step = resume(*setup->ranks, options.checkpoint);
   if (!step.ok()) return step.status();
   setup->firstStep = *step + 1;
   return absl::OkStatus();
 }
 
+// Micro-batch `micro` of every rank: a rank's micro-batches follow each other
+// in the data, and the next rank's come behind them.
+std::vector<torch_runtime::TensorMap> roundOf(const Options& options,
+                                              const Setup& setup, int64_t step,
+                                              int64_t micro) {
+  const int64_t world = setup.ranks->size();
+  std::vector<torch_runtime::TensorMap> round;
+  for (int64_t rank = 0; rank < world; ++rank)
+    round.push_back(setup.data->batch(
+        ((step - 1) * world + rank) * options.microBatches + micro));
+  return round;
+}
+
 absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
                                    int64_t step, double lr) {
-  torch_runtime::Session& session = *setup.session;
-  const int64_t first = (step - 1) * options.microBatches;
-  session.SetScalar("lr", lr);
-  session.SetScalar("step", static_cast<double>(step));
-  session.SetScalar("micro_batches", static_cast<double>(options.microBatches));
+  using Results = std::vector<torch_runtime::TensorMap>;
+  torch_runtime::Ranks& ranks = *setup.ranks;
+  const double microBatches =
+      static_cast<double>(options.microBatches * ranks.size());
+  ranks.SetScalar("lr", lr);
+  ranks.SetScalar("step", static_cast<double>(step));
+  ranks.SetScalar("micro_batches", microBatches);
   double labels = 0;
-  if (plan::FindSection(session.plan(), "prologue") != nullptr) {
+  if (plan::FindSection(ranks.plan(), "prologue") != nullptr) {
     for (int64_t micro = 0; micro < options.microBatches; ++micro) {
-      absl::StatusOr<torch_runtime::TensorMap> results =
-          session.Run("prologue", setup.data->batch(first + micro));
+      absl::StatusOr<Results> results =
+          ranks.Run("prologue", roundOf(options, setup, step, micro));
       if (!results.ok()) return results.status();
-      if (const auto count = results->find("output:label_count");
-          count != results->end())
-        labels += count->second.item<double>();
+      for (const torch_runtime::TensorMap& each : *results) {
+        if (const auto count = each.find("output:label_count");
+            count != each.end())
+          labels += count->second.item<double>();
+      }
     }
-    session.SetScalar("label_count", labels);
+    ranks.SetScalar("label_count", labels);
   }
   StepResult out;
   double sum = 0;
   at::ScalarType lossType = at::kDouble;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
-    absl::StatusOr<torch_runtime::TensorMap> results =
-        session.Run(micro == 0 ? "micro_first" : "micro_next",
-                    setup.data->batch(first + micro));
+    absl::StatusOr<Results> results =
+        ranks.Run(micro == 0 ? "micro_first" : "micro_next",
+                  roundOf(options, setup, step, micro));
     if (!results.ok()) return results.status();
-    const at::Tensor& loss = results->at("loss");
-    lossType = loss.scalar_type();
-    sum += loss.item<double>();
+    for (const torch_runtime::TensorMap& each : *results) {
+      const at::Tensor& loss = each.at("loss");
+      lossType = loss.scalar_type();
+      sum += loss.item<double>();
+    }
   }
   if (setup.byTokens && labels == 0) {
     out.skipped = true;
     return out;
   }
   // What one division in the loss's own type would give, as Python reports it.
-  out.loss =
-      at::scalar_tensor(
-          sum / (setup.byTokens ? labels
-                                : static_cast<double>(options.microBatches)),
-          at::kDouble)
-          .to(lossType)
-          .item<double>();
-  absl::StatusOr<torch_runtime::TensorMap> results =
-      session.Run("boundary", {});
+  out.loss = at::scalar_tensor(sum / (setup.byTokens ? labels : microBatches),
+                               at::kDouble)
+                 .to(lossType)
+                 .item<double>();
+  absl::StatusOr<Results> results = ranks.Run("boundary", {});
   if (!results.ok()) return results.status();
-  if (const auto norm = results->find("output:grad_norm");
-      norm != results->end())
+  // The same on every rank.
+  const torch_runtime::TensorMap& first = results->front();
+  if (const auto norm = first.find("output:grad_norm"); norm != first.end())
     out.gradNorm = norm->second.item<double>();
-  if (const auto finite = results->find("output:finite");
-      finite != results->end())
+  if (const auto finite = first.find("output:finite"); finite != first.end())
     out.skipped = !finite->second.item<bool>();
   return out;
 }
 
-// FLOPs of one update, as the plan counts them.
+// FLOPs of one rank's update, as the plan counts them.
 double flopsOf(const plan::Plan& plan, int64_t microBatches) {
   double total = 0;
   for (const plan::Section& section : plan.sections) {
@@ -214,24 +236,24 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
   Setup setup;
   outcome.status = prepare(options, &setup);
   if (!outcome.status.ok()) return outcome;
-  torch_runtime::Session& session = *setup.session;
+  torch_runtime::Ranks& ranks = *setup.ranks;
   absl::StatusOr<std::unique_ptr<StepLog>> log =
-      StepLog::Open(options, session.plan().target, setup.firstStep);
+      StepLog::Open(options, ranks.plan().target, setup.firstStep);
   if (!log.ok()) {
     outcome.status = log.status();
     return outcome;
   }
-  const double flops = flopsOf(session.plan(), options.microBatches);
+  const double flops = flopsOf(ranks.plan(), options.microBatches);
   const double peak =
-      1e12 * options.peakTflops.value_or(
-                 peakTflops(session.DeviceName(), session.plan().precision));
+      1e12 * options.peakTflops.value_or(peakTflops(
+                 ranks.session(0).DeviceName(), ranks.plan().precision));
   outcome.started = true;
   int64_t saved = -1;
   int64_t step = setup.firstStep;
   const auto save = [&](int64_t at) -> absl::Status {
     if (options.checkpoint.empty() || saved == at) return absl::OkStatus();
     absl::StatusOr<std::string> path =
-        saveCheckpoint(session, *setup.weights, options.weights,
+        saveCheckpoint(ranks, *setup.weights, options.weights,
                        options.checkpoint, at, options.keep);
     if (!path.ok()) return path.status();
     saved = at;
@@ -256,12 +278,13 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
     report.loss = result->loss;
     report.gradNorm = result->gradNorm;
     report.lr = lr;
-    report.tokensPerSecond = static_cast<double>(setup.data->tokensPerBatch() *
-                                                 options.microBatches) /
-                             seconds;
+    report.tokensPerSecond =
+        static_cast<double>(setup.data->tokensPerBatch() *
+                            options.microBatches * ranks.size()) /
+        seconds;
     report.mfu = peak > 0 ? flops / seconds / peak
                           : std::numeric_limits<double>::quiet_NaN();
-    report.memoryBytes = session.MemoryBytes();
+    report.memoryBytes = ranks.session(0).MemoryBytes();
     report.skipped = result->skipped;
     outcome.status = (*log)->Write(report);
     if (outcome.status.ok() && options.checkpointEvery > 0 &&

@@ -22,6 +22,7 @@ def model(tmp_path):
     save_file({"embed.weight": torch.randn(16, 4)}, weights / "model.safetensors", metadata={"format": "pt"})
     (weights / "config.json").write_text(json.dumps({"vocab_size": 16}))
     save_file({"input_ids": torch.randint(0, 16, (12, 8), dtype=torch.int32)}, tmp_path / "data.safetensors")
+    save_file({"input_ids": torch.randint(0, 16, (40, 8), dtype=torch.int32)}, tmp_path / "long.safetensors")
     return tmp_path
 
 
@@ -68,6 +69,23 @@ def test_trains_like_eager(model, micro):
     assert json.loads((model / "out/latest/config.json").read_text())["vocab_size"] == 16
 
 
+@pytest.mark.parametrize("stage", [1, 3])
+def test_ranks_train_like_one(model, stage):
+    """Four ranks with 3 micro-batches each take the rows that one rank with 12 takes, and give the same weights."""
+    plans = {1: f"token_zero{stage}_1.plan", 4: f"token_zero{stage}_4.plan"}
+    for ranks, micro in ((1, 12), (4, 3)):
+        result = run(model, "--log", model / f"log{ranks}", "--checkpoint", model / f"out{ranks}", "--micro-batches", micro, "--ranks", ranks, plan=plans[ranks], data="long.safetensors", steps=3)
+        assert result.returncode == 0, result.stderr
+    logs = [[json.loads(line) for line in (model / f"log{ranks}").read_text().splitlines()] for ranks in (1, 4)]
+    assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-6)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        one, four = (load_file(model / f"out{ranks}/latest" / name) for ranks in (1, 4))
+        assert one.keys() == four.keys()
+        assert all(torch.allclose(one[key], four[key], rtol=1e-5, atol=1e-7) for key in one)
+    # A checkpoint of four ranks is one of one rank.
+    assert run(model, "--checkpoint", model / "out4", "--resume", "--micro-batches", 12, plan=plans[1], data="long.safetensors", steps=4).returncode == 0
+
+
 def test_resume_goes_on_to_the_same_bits(model):
     assert run(model, "--checkpoint", model / "whole", "--schedule", "constant", steps=6).returncode == 0
     assert run(model, "--checkpoint", model / "parts", "--schedule", "constant", steps=3).returncode == 0
@@ -104,7 +122,7 @@ def test_wrong_inputs_are_named(model):
     save_file({"input_ids": torch.zeros(1, 8, dtype=torch.int32)}, model / "short.safetensors")
     refused(run(model, data="short.safetensors"), "too short", "takes 2 rows and the file has 1")
     refused(run(model, "--device", "cuda"), "compiled for cpu")
-    refused(run(model, "--ranks", "2"), "--ranks 2")
+    refused(run(model, "--ranks", "2"), "compiled for 1 ranks and --ranks is 2", "dp=2")
     refused(run(model, "--stepz", "2"), "did you mean --steps?")
     refused(run(model, "--lr", "fast"), "not a number")
 
