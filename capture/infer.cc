@@ -6,7 +6,9 @@
 #include "capture/infer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/Reduction.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <string>
@@ -172,6 +174,15 @@ void FlashCpuBackward(Call& c) {
 
 void Histc(Call& c) { c.Return({Empty({c.I(1)}, c.T(0))}); }
 
+// Where they reduce, these kernels shrink the tensor of all losses to a scalar
+// and keep its allocation.
+void ShrunkLoss(Call& c) {
+  at::Tensor all = Empty(at::infer_size(c.T(0).sizes(), c.T(1).sizes()), c.T(0),
+                         at::result_type(c.T(0), c.T(1)));
+  if (c.I(2) != at::Reduction::None) all.resize_(at::IntArrayRef());
+  c.Return({all});
+}
+
 // Rows of the result are padded to 16 bytes, as the grouped kernels write them.
 // Two matrices over ragged rows give one matrix per group.
 void GroupedMm(Call& c) {
@@ -205,6 +216,9 @@ const std::unordered_map<std::string, Function>& Functions() {
       {"aten::native_layer_norm", NativeLayerNorm},
       {"aten::native_layer_norm_backward", NativeLayerNormBackward},
       {"aten::histc", Histc},
+      {"aten::mse_loss", ShrunkLoss},
+      {"aten::smooth_l1_loss", ShrunkLoss},
+      {"aten::soft_margin_loss", ShrunkLoss},
       {"aten::_grouped_mm", GroupedMm},
       {"aten::_scaled_dot_product_flash_attention_for_cpu", FlashCpu},
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward",

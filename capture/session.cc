@@ -117,6 +117,8 @@ Session::Session(Options options)
                         std::to_string(TORCH_VERSION_PATCH);
   allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(
       c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
+  autocast_ = std::make_unique<AutocastScope>(
+      options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU);
   first_sequence_ = last_sequence_ = at::sequence_number::peek();
   RegisterCustomOperators();
   previous_ = current_session;
@@ -133,6 +135,7 @@ Tape Session::Finish() {
   if (!finished_) {
     finished_ = true;
     allocation_guard_.reset();
+    autocast_.reset();
     current_session = previous_;
   }
   tape_.storage_bytes.clear();
@@ -350,19 +353,52 @@ at::Tensor Session::FromMeta(const at::Tensor& meta) {
 void Session::CheckState(const std::string& op) const {
   TORCH_CHECK(!finished_, "heddle.capture: operator ", op,
               " on a tensor of a capture that has ended");
-  c10::DeviceType target =
-      options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
-  TORCH_CHECK(
-      !at::autocast::is_autocast_enabled(target), "heddle.capture: ", Place(op),
-      " runs under torch.autocast('", options_.target,
-      "'). Autocast regions are not captured yet: pass precision=\"bf16\" "
-      "instead, which presents parameters in that type.");
 }
 
 void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   CheckState(NameOf(op.operator_name()));
   if (RecordHostRead(op, stack)) return;
+  // A kernel that calls operators of the cast list is what they are in a
+  // region; the plan runs kernels outside of any.
+  if (op.operator_name().name == "aten::_trilinear" &&
+      at::autocast::is_autocast_enabled(autocast_->target())) {
+    op.callBoxedForDispatchKey(
+        c10::DispatchKey::CompositeExplicitAutogradNonFunctional, *stack);
+    return;
+  }
+  if (HasTag(op, at::Tag::inplace_view)) {
+    RecordReshape(op, stack);
+    return;
+  }
   RecordCall(op, stack);
+}
+
+// `x.t_()` gives x the geometry of `x.t()`, and is recorded as that.
+void Session::RecordReshape(const c10::OperatorHandle& op,
+                            torch::jit::Stack* stack) {
+  c10::OperatorName name = op.operator_name();
+  at::Tensor self =
+      (*stack)[stack->size() - op.schema().arguments().size()].toTensor();
+  bool resize = name.name == "aten::resize_";
+  if (resize && self.sizes() == stack->at(stack->size() - 2).toDimVector()) {
+    torch::jit::drop(*stack, 3);
+    stack->emplace_back(self);
+    return;
+  }
+  name.name.pop_back();
+  if (name.name == "aten::transpose") name.overload_name = "int";
+  auto view = c10::Dispatcher::singleton().findSchema(name);
+  TORCH_CHECK(
+      view && !resize && name.name != "aten::set" &&
+          name.name != "aten::resize_as",
+      "heddle.capture: ", Place(NameOf(op.operator_name())),
+      " gives a tensor another storage or size in place, which a value of a "
+      "program cannot do. Make a new tensor and use that.");
+  RecordCall(*view, stack);
+  at::Tensor result = torch::jit::pop(*stack).toTensor();
+  self.unsafeGetTensorImpl()->set_sizes_and_strides(
+      result.sizes(), result.strides(), result.storage_offset());
+  stack->emplace_back(std::move(self));
 }
 
 void Session::RecordCall(const c10::OperatorHandle& original,
@@ -510,6 +546,13 @@ void Session::RecordCall(const c10::OperatorHandle& original,
                 " when asked for shapes only");
     for (const auto& [impl, tensor] : identity) {
       if (impl == meta.unsafeGetTensorImpl()) {
+        TORCH_CHECK(meta.sizes() == tensor.sizes() &&
+                        meta.strides() == tensor.strides(),
+                    "heddle.capture: ", Place(name),
+                    " gives a tensor of shape ", tensor.sizes(), " the shape ",
+                    meta.sizes(),
+                    " in place. Give `out` the shape of the result, or use the "
+                    "operator that returns a new tensor.");
         record.results_are_operands = true;
         record.results.push_back(NewValue(tensor));
         return tensor;

@@ -19,6 +19,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "capture/autocast.h"
 #include "capture/tape.h"
 
 namespace heddle::capture {
@@ -71,6 +72,9 @@ class Session {
     if (scopes_.size() > 1) scopes_.pop_back();
   }
 
+  // Null once the session has ended.
+  AutocastScope* autocast() const { return autocast_.get(); }
+
   // Recompute in a checkpoint must reuse the ids of the random ops it repeats:
   // torch.utils.checkpoint saves and restores this counter as the device's
   // generator state.
@@ -113,6 +117,7 @@ class Session {
   at::Tensor MetaOf(const at::Tensor& tensor);
   at::Tensor FromMeta(const at::Tensor& meta);
   void RecordCall(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+  void RecordReshape(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   bool RecordHostRead(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   torch::jit::Stack InferFromValues(const c10::OperatorHandle& op,
                                     c10::ArrayRef<c10::IValue> arguments);
@@ -157,6 +162,7 @@ class Session {
   struct HostAllocations;
   std::shared_ptr<HostAllocations> host_allocations_;
   std::unique_ptr<c10::DebugInfoGuard> allocation_guard_;
+  std::unique_ptr<AutocastScope> autocast_;
   Session* previous_ = nullptr;
 };
 

@@ -121,6 +121,26 @@ def test_in_place_writes_through_views():
     check(body)
 
 
+def test_reshapes_in_place():
+    def body(self, x):
+        y, z = x.clone(), x.clone()
+        y.unsqueeze_(0).transpose_(1, 2)
+        y.mul_(2)
+        z.t_()
+        row = z[:, 0:1]
+        row.squeeze_(1)
+        x.detach().clone().resize_(4, 8)
+        return y.squeeze(0).t() + z.t() + row
+
+    check(body)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", ["mse_loss", "smooth_l1_loss", "soft_margin_loss", "huber_loss", "l1_loss", "kl_div"])
+def test_losses_of_every_reduction(name, reduction):
+    check(lambda self, x: x * getattr(torch.nn.functional, name)(x, torch.ones_like(x), reduction=reduction))
+
+
 def test_custom_autograd_function():
     class Double(torch.autograd.Function):
         @staticmethod
@@ -175,6 +195,9 @@ OUTSIDE = torch.arange(8.0)
         (lambda self, x: x + torch.rand(8), r"host generator of `torch`"),
         (lambda self, x: x.to_sparse().to_dense(), r"aten::_to_sparse in module.*no shape function"),
         (lambda self, x: x + x.data_ptr(), r"reads a tensor's data pointer.*custom operator"),
+        (lambda self, x: x + x.detach().clone().resize_(2, 16).sum(), r"aten::resize_ in module.*Make a new tensor"),
+        (lambda self, x: x + x.detach().clone().set_(x.detach()), r"aten::set_.* in module.*Make a new tensor"),
+        (lambda self, x: x + torch.add(x.detach(), 1, out=torch.empty(0, device=x.device)), r"aten::add.out in module.*Give `out` the shape"),
         (lambda self, x: torch.autograd.grad(x.square().sum(), x, create_graph=True)[0], r"create_graph"),
     ],
 )

@@ -196,7 +196,7 @@ def _meta_buffer_values(model, module, name):
     unset = {torch.bool: False}
     fill = lambda buffer: unset.get(buffer.dtype, float("nan") if buffer.is_floating_point() else torch.iinfo(buffer.dtype).min)  # noqa: E731
     stand_in._buffers = {key: None if b is None else torch.full(b.shape, fill(b), dtype=b.dtype) for key, b in module._buffers.items()}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         model._init_weights(stand_in)
     value = stand_in._buffers[name]
     left = value.isnan() if value.is_floating_point() else value == fill(value)
@@ -265,6 +265,37 @@ def _first_derivatives_only():
         torch.autograd.backward, torch.autograd.grad = saved
 
 
+@contextlib.contextmanager
+def _autocast_of(target):
+    """Inside it the device that captures has the autocast state of the target: Hugging Face asks for that of its tensors' device. What `torch.autocast` checks of a GPU is not asked of this machine."""
+    own = "maia"
+    autocast, casts, common = torch.amp.autocast_mode.autocast, torch.amp.autocast_mode, torch.cuda.amp.common
+    mirror = lambda device: target if device == own else device  # noqa: E731
+    saved = []
+
+    def replace(holder, name, wrap):
+        original = getattr(holder, name)
+        saved.append((holder, name, original))
+        setattr(holder, name, functools.wraps(original)(wrap(original)))
+
+    def by_device(original):
+        return lambda *args, **kwargs: original(*map(mirror, args), **{key: mirror(value) for key, value in kwargs.items()})
+
+    for name in ("is_autocast_enabled", "set_autocast_enabled", "get_autocast_dtype", "set_autocast_dtype"):
+        replace(torch, name, by_device)
+    replace(autocast, "__init__", lambda original: lambda self, device_type, *args, **kwargs: original(self, mirror(device_type), *args, **kwargs))
+    # custom_fwd(cast_inputs=...) casts tensors that lie on the named device.
+    replace(casts, "_cast", lambda original: lambda value, device_type, dtype: original(original(value, own, dtype) if device_type == target else value, device_type, dtype))
+    if target == "cuda" and not torch.cuda.is_available():
+        replace(common, "amp_definitely_not_available", lambda original: lambda: False)
+        replace(torch.cuda, "is_bf16_supported", lambda original: lambda *args, **kwargs: True)
+    try:
+        yield
+    finally:
+        for holder, name, original in reversed(saved):
+            setattr(holder, name, original)
+
+
 def _trace_batch(batch, prefix=""):
     if isinstance(batch, torch.Tensor):
         return _native.ops.capture_input(batch, prefix)
@@ -328,7 +359,7 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
     engine = torch.autograd.set_multithreading_enabled(False)
     _native.ops.capture_begin(device, precision, sources)
     try:
-        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), _first_derivatives_only(), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
+        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), _first_derivatives_only(), _autocast_of(device), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
             outputs = run_model(model, traced := _trace_batch(batch))
             value = loss_of(outputs, traced, loss)
             if value.numel() != 1:
