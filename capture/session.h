@@ -72,6 +72,10 @@ class Session {
     if (scopes_.size() > 1) scopes_.pop_back();
   }
 
+  const std::string& CurrentScope() const {
+    return tape_.scopes[scopes_.back()];
+  }
+
   // Null once the session has ended.
   AutocastScope* autocast() const { return autocast_.get(); }
 
@@ -124,6 +128,9 @@ class Session {
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
   void LinkToAutograd(OpRecord& record);
+  bool Repeats() const;
+  size_t CallHash(const OpRecord& record) const;
+  void RememberForward(const OpRecord& record);
   void LinkToRepeated(OpRecord& record);
   void CheckState(const std::string& op) const;
 
@@ -149,11 +156,15 @@ class Session {
     int32_t scope;
     int32_t source;
   };
+  const NodeInfo* RunningNode() const;
   std::unordered_map<int64_t, NodeInfo> nodes_;
-  std::unordered_map<c10::OperatorName, std::deque<size_t>>
-      forward_ops_;  // Positions in the tape, for checkpoints to find what they
-                     // repeat.
-  int64_t last_repeated_ = -1;
+  std::unordered_map<size_t, std::deque<size_t>>
+      forward_ops_;  // Positions in the tape by CallHash, for checkpoints to
+                     // find what they repeat.
+  std::unordered_map<int32_t, int32_t>
+      repeated_storages_;  // Storage that a checkpoint made again -> the first.
+  std::unordered_set<int32_t>
+      lazily_read_;  // Storages of both sides of a conjugated or negated view.
   uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;
   int64_t next_rng_ = 0;
