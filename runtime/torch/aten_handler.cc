@@ -290,7 +290,8 @@ class AtenHandler final : public exec::StepHandler {
   // A training plan's random steps borrow the default generator; the user's own
   // sequence of random numbers must not notice.
   absl::Status BeginRun(const plan::Section& section,
-                        const exec::RunContext&) override {
+                        const exec::RunContext& context) override {
+    shared_->capturing = context.capturing;
     saved_.reset();
     if (!seed_random_) {
       draws_->Begin(section);
@@ -306,13 +307,18 @@ class AtenHandler final : public exec::StepHandler {
     }
     return absl::OkStatus();
   }
-  void EndRun(const plan::Section&) override {
-    if (!saved_.has_value()) return;
+  uint64_t MemoryVersion() const override { return shared_->memory_version(); }
+  absl::Status EndRun(const plan::Section&) override {
+    shared_->capturing = false;
+    if (absl::Status status = shared_->ReserveWorkspaces(); !status.ok())
+      return status;
+    if (!saved_.has_value()) return absl::OkStatus();
     at::Generator generator =
         at::globalContext().defaultGenerator(shared_->device);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(saved_->get_state());
     saved_.reset();
+    return absl::OkStatus();
   }
 
  private:

@@ -124,6 +124,7 @@ absl::Status Workspace::Reserve(size_t bytes) {
   if (base_ == nullptr) Workspaces().push_back(this);
   base_ = static_cast<char*>(address);
   capacity_ = wanted;
+  ++moves_;
   free_ = {{0, wanted}};
   return absl::OkStatus();
 }

@@ -84,6 +84,8 @@ class Workspace {
   size_t live_blocks();
   size_t capacity() const { return capacity_; }
   size_t high_water() const { return high_water_; }
+  // How often Reserve has changed the addresses.
+  uint64_t moves() const { return moves_; }
 
  private:
   Source& source_;
@@ -91,6 +93,7 @@ class Workspace {
   char* base_ = nullptr;
   size_t capacity_ = 0;
   size_t high_water_ = 0;
+  std::atomic<uint64_t> moves_{0};
   std::map<size_t, size_t> free_;            // offset -> bytes
   std::unordered_map<size_t, size_t> used_;  // offset -> bytes
 };

@@ -4,9 +4,11 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <torch/headeronly/version.h>
 
+#include <chrono>
 #include <set>
 #include <utility>
 
@@ -33,6 +35,20 @@ at::Tensor CopyOut(const at::Tensor& planned) {
       at::empty_strided(planned.sizes(), planned.strides(), planned.options());
   copy.copy_(planned);
   return copy;
+}
+
+// A host tensor goes through pinned memory of its own, which torch takes back
+// when the copy is done: a copy from ordinary memory would make the host wait
+// for all that the stream has yet to do.
+void CopyIn(const at::Tensor& tensor, const at::Tensor& planned) {
+  if (!planned.is_cuda() || !tensor.is_cpu()) {
+    planned.copy_(tensor);
+    return;
+  }
+  at::Tensor pinned =
+      at::empty(tensor.sizes(), tensor.options().pinned_memory(true));
+  pinned.copy_(tensor);
+  planned.copy_(pinned, /*non_blocking=*/true);
 }
 
 std::string ResultKey(const plan::Binding& binding) {
@@ -70,6 +86,24 @@ absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
       "the plan has no state ", kind, " ", name,
       nearest.empty() ? "; it has no state at all"
                       : absl::StrCat("; the nearest is ", nearest)));
+}
+
+// The kinds of state that a section's steps write.
+std::set<std::string> WrittenKinds(const plan::Plan& plan,
+                                   const plan::Section& section) {
+  std::map<uint32_t, std::string> kinds;
+  for (const plan::StateEntry& entry : plan.state)
+    kinds[plan.values[entry.value].buffer] = entry.kind;
+  std::set<std::string> written;
+  for (const plan::Step& step : section.steps) {
+    for (int32_t value : step.results) {
+      if (value < 0) continue;
+      const auto kind =
+          kinds.find(plan.values[static_cast<size_t>(value)].buffer);
+      if (kind != kinds.end()) written.insert(kind->second);
+    }
+  }
+  return written;
 }
 
 }  // namespace
@@ -111,7 +145,50 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
                              std::move(handlers), seed);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
+  const nlohmann::json config = nlohmann::json::parse(
+      session->plan().config, nullptr, /*allow_exceptions=*/false);
+  exec::GraphMode graphs = exec::GraphMode::kAuto;
+  if (config.is_object() && config.contains("cuda_graph") &&
+      config["cuda_graph"].is_boolean())
+    graphs = config["cuda_graph"].get<bool>() ? exec::GraphMode::kOn
+                                              : exec::GraphMode::kOff;
+  if (absl::Status status = session->executable_->SetGraphs(graphs);
+      !status.ok())
+    return status;
+  if (session->device_->asynchronous()) {
+    absl::StatusOr<std::unique_ptr<device::Event>> handover =
+        session->device_->CreateEvent();
+    if (!handover.ok()) return handover.status();
+    session->handover_ = *std::move(handover);
+  }
   return session;
+}
+
+// Work in flight uses the arenas that go now.
+Session::~Session() {
+  if (device_ != nullptr) device_->Synchronize().IgnoreError();
+}
+
+absl::Status Session::CallerFollowsPlan() {
+  if (handover_ == nullptr) return absl::OkStatus();
+  device::Stream& plan = *executable_->streams()[0];
+  std::unique_ptr<device::Stream> caller =
+      device_->Borrow(CurrentStream(shared_->device.index()));
+  plan.Record(*handover_);
+  caller->Wait(*handover_);
+  if (absl::Status status = caller->Failure(); !status.ok()) return status;
+  return plan.Failure();
+}
+
+absl::Status Session::PlanFollowsCaller() {
+  if (handover_ == nullptr) return absl::OkStatus();
+  device::Stream& plan = *executable_->streams()[0];
+  std::unique_ptr<device::Stream> caller =
+      device_->Borrow(CurrentStream(shared_->device.index()));
+  caller->Record(*handover_);
+  plan.Wait(*handover_);
+  if (absl::Status status = caller->Failure(); !status.ok()) return status;
+  return plan.Failure();
 }
 
 absl::Status Session::SetState(const std::string& kind, const std::string& name,
@@ -125,8 +202,9 @@ absl::Status Session::SetState(const std::string& kind, const std::string& name,
         ShapeText(planned.scalar_type(), planned.sizes()), " and was given ",
         ShapeText(tensor.scalar_type(), tensor.sizes())));
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   planned.copy_(tensor);
-  return absl::OkStatus();
+  return PlanFollowsCaller();
 }
 
 absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
@@ -134,6 +212,7 @@ absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
   absl::StatusOr<uint32_t> value = FindState(plan(), kind, name);
   if (!value.ok()) return value.status();
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   return CopyOut(Tensor(*value));
 }
 
@@ -165,6 +244,7 @@ absl::Status Session::BindInputs(const std::string& section_name,
   }
   for (const plan::Binding& result : section->results) use(result.value);
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   std::set<std::string> known;
   for (const plan::Binding& input : plan().inputs) {
     known.insert(input.name);
@@ -184,7 +264,7 @@ absl::Status Session::BindInputs(const std::string& section_name,
           ShapeText(planned.scalar_type(), planned.sizes()),
           " in the plan and ", ShapeText(tensor.scalar_type(), tensor.sizes()),
           " in this batch"));
-    planned.copy_(tensor);
+    CopyIn(tensor, planned);
   }
   for (const auto& [name, tensor] : inputs) {
     if (known.count(name) == 0)
@@ -192,17 +272,21 @@ absl::Status Session::BindInputs(const std::string& section_name,
           absl::StrCat("the plan has no input ", name, "; it has ",
                        absl::StrJoin(known, ", ")));
   }
-  // Inputs were copied on the caller's stream, steps run on the plan's.
-  return device_->Synchronize();
+  return PlanFollowsCaller();
 }
 
 absl::StatusOr<TensorMap> Session::Run(const std::string& section,
                                        const TensorMap& inputs) {
   if (absl::Status status = BindInputs(section, inputs); !status.ok())
     return status;
+  const auto start = std::chrono::steady_clock::now();
   if (absl::Status status = executable_->Run(section); !status.ok())
     return status;
+  enqueue_ms_[section] = std::chrono::duration<double, std::milli>(
+                             std::chrono::steady_clock::now() - start)
+                             .count();
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   TensorMap results;
   for (const plan::Binding& binding :
        plan::FindSection(plan(), section)->results)
@@ -228,7 +312,8 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
           value < 0 ? at::Tensor()
                     : CopyOut(Tensor(static_cast<uint32_t>(value))));
     trace.push_back(std::move(traced));
-    return absl::OkStatus();
+    // The next step may write over what the copies read.
+    return device_->Synchronize();
   });
   if (!status.ok()) return status;
   return trace;
@@ -278,8 +363,13 @@ std::string Session::Stats() const {
         {"flops", flops},
         {"bytes", bytes},
         {"collectives", collectives},
+        {"writes", WrittenKinds(plan(), section)},
         {"scratch_bytes", section.scratch_bytes},
-        {"live_lower_bound", section.live_lower_bound}};
+        {"live_lower_bound", section.live_lower_bound},
+        {"cuda_graph", executable_->GraphState(section.name)}};
+    if (const auto ms = enqueue_ms_.find(section.name);
+        ms != enqueue_ms_.end())
+      stats["sections"][section.name]["enqueue_ms"] = ms->second;
   }
   stats["streams"] = plan().streams;
   stats["config"] = nlohmann::json::parse(plan().config, nullptr, false);

@@ -32,6 +32,7 @@ struct TracedStep {
 
 class Session {
  public:
+  ~Session();
   // FailedPrecondition if the plan is for another torch or for a device that
   // this process does not have.
   static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
@@ -50,7 +51,8 @@ class Session {
 
   // Runs a section. Inputs by name, exactly those that the section's steps
   // read; results keyed "loss", "gradient:NAME", "output:NAME",
-  // "new_value:NAME".
+  // "new_value:NAME". On a GPU it returns when all is enqueued, and the results
+  // are there for whatever the caller's stream does next.
   absl::StatusOr<TensorMap> Run(const std::string& section,
                                 const TensorMap& inputs);
   absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
@@ -66,6 +68,10 @@ class Session {
 
  private:
   Session() = default;
+  // On a device with streams: what the caller enqueues next comes after the
+  // plan's work so far, or the other way round. The host waits for neither.
+  absl::Status CallerFollowsPlan();
+  absl::Status PlanFollowsCaller();
   absl::Status BindInputs(const std::string& section, const TensorMap& inputs);
   const at::Tensor& Tensor(uint32_t value) {
     return shared_->tensors(executable_->plan(), executable_->memory())
@@ -73,6 +79,9 @@ class Session {
   }
 
   std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Event> handover_;
+  // Host time that the last run of each section took to enqueue.
+  std::map<std::string, double> enqueue_ms_;
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<exec::Executable> executable_;
 };

@@ -14,12 +14,14 @@ import pathlib
 import re
 import signal
 import threading
+import time
 
 import torch
 
 from . import checkpoint
 from ._batches import Splitter
 from ._names import nearest
+from ._reading import Reading
 from .capture import Program, _precision_of, _write_atomically, capture
 from .compiler import Executable, compile_program
 from .errors import CaptureError, HeddleError
@@ -32,13 +34,14 @@ _KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
 @dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What a step reports. `loss` is the average over all micro-batches; it and `grad_norm` (before clipping) are NaN where the step had no valid label. `skipped`: nothing
-    was updated. `outputs`: the program's other named outputs, of the last micro-batch."""
+    was updated. `outputs`: the program's other named outputs, of the last micro-batch. `enqueue_ms`: what the host took to hand all of the step's work to the device."""
 
     loss: float
     grad_norm: float
     skipped: bool
     lr: float
     outputs: dict = dataclasses.field(default_factory=dict)
+    enqueue_ms: float = dataclasses.field(default=math.nan, compare=False)
 
 
 @contextlib.contextmanager
@@ -147,6 +150,8 @@ class Step:
         self._executable = Executable(self._bytes, plan.seed)
         stats = self._executable.stats()
         self._has_prologue = "prologue" in stats["sections"]
+        # A micro-batch without labels must not run where it would leave traces; elsewhere it may, and the number of labels is read while it does.
+        self._must_know_count = device == "cpu" or "buffer" in stats["sections"]["micro_first"]["writes"]
         needed, budget = sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch")), plan.memory_bytes()
         if budget is not None and needed > budget:
             raise HeddleError(f"the plan needs {needed} bytes and heddle.Plan(memory=...) allows {budget}; use smaller micro-batches or allow more")
@@ -168,7 +173,7 @@ class Step:
 
     def _compiler_options(self, names):
         plan, schedule = self.plan, self.schedule
-        recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed}
+        recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed, "cuda_graph": plan.cuda_graph}
         if schedule is not None:
             recorded["schedule"] = schedule.config() if hasattr(schedule, "config") else {"kind": "callable"}
         return {
@@ -187,18 +192,24 @@ class Step:
     def __call__(self, batch) -> StepOutput:
         """Trains on `batch`: as many micro-batches as its leading dimensions hold, then one update. Nothing changes where no label is valid or a gradient is not finite."""
         self._ready()
+        started = time.perf_counter()
         number = self.global_step + 1
         lr = self._lr(number)
         micros = self._split(batch)
-        divisor = self._begin(micros, number, lr)
+        count = self._begin(micros, number, lr)
+        if self._must_know_count and not count():
+            return StepOutput(math.nan, math.nan, True, lr)
+        losses, outputs = self._accumulate(micros)
+        divisor = self._end(count)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
-        loss, outputs = self._accumulate(micros, divisor)
         with _uninterrupted():
             results = self._executable.run("boundary", {})
-            finite = bool(results["output:finite"])
+            enqueue_ms = 1e3 * (time.perf_counter() - started)
+            norm, finite = Reading(results["output:grad_norm"]), Reading(results["output:finite"])
+            finite = finite.value()
             self.global_step += finite
-        return StepOutput(loss, float(results["output:grad_norm"]), not finite, lr, outputs)
+        return StepOutput(_average(losses, divisor), norm.value(), not finite, lr, outputs, enqueue_ms)
 
     def evaluate(self, batch) -> StepOutput:
         """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
@@ -210,7 +221,7 @@ class Step:
             labels = self._labels(micro)
             results = self._executable.run("evaluate", micro)
             outputs = _outputs(results)
-            share = 1 if labels is None else labels
+            share = 1 if labels is None else labels.value()
             if share:
                 loss = results["loss"]
                 total, weight = (float(loss) * share + total, weight + share)
@@ -222,10 +233,10 @@ class Step:
         self._ready()
         micros = self._split(batch)
         buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
-        divisor = self._begin(micros, self.global_step + 1, 0.0)
+        divisor = self._begin(micros, self.global_step + 1, 0.0)()
         accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
         if divisor:
-            self._accumulate(micros, divisor)
+            self._accumulate(micros)
         for name, value in buffers.items():
             self._executable.set_state("buffer", name, value)
         found = {}
@@ -246,32 +257,36 @@ class Step:
         return self.optimizer.lr * factor
 
     def _labels(self, micro):
-        """Valid labels of a micro-batch; None where the average is not over labels. Guards are checked on the way."""
+        """The number of valid labels of a micro-batch, as a Reading; None where the average is not over labels. Guards are checked on the way."""
         if not self._has_prologue:
             return None
         results = self._executable.run("prologue", micro)
-        return int(results["output:label_count"]) if "output:label_count" in results else None
+        return Reading(results["output:label_count"]) if "output:label_count" in results else None
 
     def _begin(self, micros, number, lr):
-        """Prologues of all micro-batches; sets the update's scalars and returns the divisor of gradients and losses."""
+        """Prologues of all micro-batches; sets the scalars that are known and returns a function that gives the divisor of gradients and losses, once it is asked for."""
         labels = [self._labels(micro) for micro in micros]
-        divisor = len(micros) if labels[0] is None else sum(labels)
-        scalars = {"lr": lr, "step": number, "micro_batches": len(micros), "label_count": divisor}
-        for name, value in scalars.items():
+        for name, value in {"lr": lr, "step": number, "micro_batches": len(micros)}.items():
             self._executable.set_scalar(name, value)
+        return lambda: len(micros) if labels[0] is None else sum(count.value() for count in labels)
+
+    def _end(self, count):
+        """The divisor, and what the update needs to know of it. The device works on the micro-batches while the host waits for their prologues."""
+        divisor = count()
+        self._executable.set_scalar("label_count", divisor)
         return divisor
 
-    def _accumulate(self, micros, divisor):
-        """Forward and backward of all micro-batches: their average loss, and the last one's outputs."""
-        total = 0.0
+    def _accumulate(self, micros):
+        """Forward and backward of all micro-batches: Readings of their losses, and the last one's outputs."""
+        losses = []
         try:
             for i, micro in enumerate(micros):
                 results = self._executable.run("micro_next" if i else "micro_first", micro)
-                total += float(results["loss"])
+                losses.append(Reading(results["loss"]))
         except HeddleError:
             self._recover()
             raise
-        return _rounded(total / divisor, results["loss"].dtype), _outputs(results)
+        return losses, _outputs(results)
 
     def _recover(self):
         """A run that failed in a micro-batch has updated nothing, but its executable refuses to go on: the state moves to a fresh one."""
@@ -454,7 +469,7 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update boundary);
-        memory in bytes; the streams that work is spread over; how the loss is averaged."""
+        memory in bytes; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
             memory[f"state: {entry['kind']}"] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
@@ -471,6 +486,7 @@ class Step:
             "overlap": stats["streams"],
             "memory": dict(memory),
             "sections": stats["sections"],
+            "cuda_graph": {name: section["cuda_graph"] for name, section in stats["sections"].items()},
             "evaluation": self._no_evaluation or "captured",
         }
 
@@ -480,6 +496,10 @@ _ITEM_BYTES = {"bool": 1, "u8": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16":
 
 def _outputs(results):
     return {name.partition(":")[2]: tensor for name, tensor in results.items() if name.startswith("output:")}
+
+
+def _average(losses, divisor):
+    return _rounded(sum((loss.value() for loss in losses), 0.0) / divisor, losses[0].dtype)
 
 
 def _rounded(value, dtype):
