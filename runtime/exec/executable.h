@@ -55,6 +55,13 @@ class Executable {
   }
   const plan::Plan& plan() const { return plan_; }
   const Memory& memory() const { return *memory_; }
+  // Device memory that the handlers keep for themselves.
+  uint64_t reserved_bytes() const {
+    uint64_t bytes = 0;
+    for (const auto& [kind, handler] : handlers_)
+      bytes += handler->ReservedBytes();
+    return bytes;
+  }
   // Empty where steps run on the caller's thread. Between two runs all streams
   // have joined the first.
   const std::vector<std::unique_ptr<device::Stream>>& streams() const {

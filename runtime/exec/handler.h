@@ -65,6 +65,9 @@ class StepHandler {
   // Changes whenever memory of the handler's own that prepared steps use moves:
   // a graph captured before holds the old addresses.
   virtual uint64_t MemoryVersion() const { return 0; }
+  // Device memory that the handler keeps for itself, beside arenas and the
+  // workspace.
+  virtual uint64_t ReservedBytes() const { return 0; }
 };
 
 using HandlerTable = std::map<plan::StepKind, std::shared_ptr<StepHandler>>;

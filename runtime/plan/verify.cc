@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/plan/access.h"
+#include "runtime/plan/gemm.h"
 
 namespace heddle::plan {
 namespace {
@@ -331,6 +332,24 @@ absl::Status CheckAccumulators(const Plan& plan) {
   return absl::OkStatus();
 }
 
+// plan_gemm
+absl::Status CheckGemms(const Context& c) {
+  for (uint32_t i = 0; i < c.section.steps.size(); ++i) {
+    if (c.section.steps[i].kind != StepKind::kGemm) continue;
+    absl::StatusOr<Gemm> gemm = GemmOf(c.plan, c.section.steps[i]);
+    if (!gemm.ok())
+      return Violation(gemm.status().message(), " (", StepName(c, i), ")");
+    for (const Matrix& read : {gemm->a, gemm->b}) {
+      const Value& value = c.plan.values[read.value];
+      const Value& out = c.plan.values[gemm->out.value];
+      if (value.buffer == out.buffer && Overlap(BytesOf(value), BytesOf(out)))
+        return Violation("plan_gemm: ", StepName(c, i),
+                         " writes over a matrix that it multiplies");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Verify(const Plan& plan) {
@@ -341,8 +360,8 @@ absl::Status Verify(const Plan& plan) {
     if (!before.ok()) return before.status();
     const AccessMap accesses = CollectAccesses(plan, section);
     const Context context{plan, section, *before, accesses};
-    for (auto* rule : {&CheckStateWrites, &CheckOrder, &CheckScratchOverlap,
-                       &CheckInitialised}) {
+    for (auto* rule : {&CheckGemms, &CheckStateWrites, &CheckOrder,
+                       &CheckScratchOverlap, &CheckInitialised}) {
       if (absl::Status status = rule(context); !status.ok()) return status;
     }
   }

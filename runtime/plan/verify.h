@@ -1,14 +1,18 @@
 // The static checker: proves that a plan's steps cannot disturb each other,
 // from the steps alone. Rules, each the prefix of its error:
-//   plan_event       an event is signalled once, and before (in the global
-//   order) anything waits for it plan_order       two uses of the same bytes,
-//   one of them a write, are ordered by streams and events plan_overlap buffers
-//   that share scratch bytes have lifetimes that do not meet; state, constants
-//   and inputs never share plan_initialised a step and a result read only bytes
-//   that were written before, in an order that streams and events guarantee
-//   plan_section     a section writes only the arenas and the kinds of state
-//   that are its business plan_once        a section writes a byte of the state
-//   once
+//   * plan_event: an event is signalled once, and before (in the global order)
+//     anything waits for it
+//   * plan_order: two uses of the same bytes, one of them a write, are ordered
+//     by streams and events
+//   * plan_overlap: buffers that share scratch bytes have lifetimes that do not
+//     meet; state, constants and inputs never share
+//   * plan_initialised: a step and a result read only bytes that were written
+//     before, in an order that streams and events guarantee
+//   * plan_section: a section writes only the arenas and the kinds of state that
+//     are its business
+//   * plan_once: a section writes a byte of the state once
+//   * plan_gemm: matrices of a gemm fit together, and it does not write over
+//     what it multiplies
 // What it cannot see: whether a step computes the right thing.
 
 #ifndef HEDDLE_RUNTIME_PLAN_VERIFY_H_

@@ -69,7 +69,8 @@ class OnStream {
 // scope), later with planned addresses. Exceptions become a Status.
 absl::Status RunScoped(
     Shared& shared, Learned& learned, const device::Stream* stream,
-    const std::function<absl::Status(Scope& scope, bool first)>& body);
+    const std::function<absl::Status(Scope& scope, bool first)>& body,
+    const std::vector<Expected>& expected = {});
 
 // The three handlers. `seed_random` true (training plans): every random step
 // draws from its own generator state.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -173,9 +174,11 @@ size_t Workspace::live_blocks() {
   return used_.size();
 }
 
-Scope::Scope(Source& source, Counters* counters)
+Scope::Scope(Source& source, std::vector<Expected> expected,
+             Counters* counters)
     : source_(source),
       recording_(true),
+      expected_(std::move(expected)),
       counters_(counters),
       outer_(current_scope) {
   Open();
@@ -217,7 +220,12 @@ Scope* Scope::Current(const Source& source) {
 
 void* Scope::Allocate(size_t bytes, bool* planned) {
   if (recording_) {
-    void* address = source_.Take(bytes);
+    const auto expected =
+        std::find_if(expected_.begin(), expected_.end(),
+                     [&](const Expected& e) { return e.size == bytes; });
+    *planned = expected != expected_.end();
+    void* address = *planned ? expected->address : source_.Take(bytes);
+    if (*planned) expected_.erase(expected);
     const int index = static_cast<int>(recorded_.size());
     recorded_.push_back({address, bytes});
     live_[address] = index;

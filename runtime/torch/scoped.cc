@@ -65,7 +65,8 @@ OnStream::OnStream(const Shared& shared, const device::Stream* stream) {
 
 absl::Status RunScoped(
     Shared& shared, Learned& learned, const device::Stream* stream,
-    const std::function<absl::Status(Scope& scope, bool first)>& body) {
+    const std::function<absl::Status(Scope& scope, bool first)>& body,
+    const std::vector<Expected>& expected) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   // The casts of an autocast region were recorded as steps: an autocast that
   // happens to be on around the run must not add its own.
@@ -74,7 +75,7 @@ absl::Status RunScoped(
   try {
     OnStream on_stream(shared, stream);
     if (!learned.done) {
-      Scope scope(shared.source, &shared.counters);
+      Scope scope(shared.source, expected, &shared.counters);
       absl::Status status = body(scope, true);
       if (!status.ok()) return status;
       learned.done = true;

@@ -17,6 +17,8 @@
 #include "nlohmann/json.hpp"
 #include "runtime/device/cpu.h"
 #include "runtime/device/cuda.h"
+#include "runtime/exec/gemm_cuda.h"
+#include "runtime/exec/gemm_handler.h"
 #include "runtime/exec/host_handler.h"
 #include "runtime/plan/nearest.h"
 #include "runtime/torch/planned_cuda.h"
@@ -140,6 +142,16 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
   handlers[plan::StepKind::kKernel] = CreateKernelHandler(session->shared_);
   handlers[plan::StepKind::kCopy] = CreateCopyHandler(session->shared_);
   handlers[plan::StepKind::kHost] = exec::CreateHostHandler();
+  if (plan.target == "cuda") {
+    absl::StatusOr<std::unique_ptr<exec::GemmEngine>> engine =
+        exec::CreateCudaGemmEngine(*session->device_);
+    if (!engine.ok()) return engine.status();
+    handlers[plan::StepKind::kGemm] =
+        exec::CreateGemmHandler(*std::move(engine));
+  } else {
+    handlers[plan::StepKind::kGemm] =
+        exec::CreateGemmHandler(exec::CreateHostGemmEngine());
+  }
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
       exec::Executable::Load(std::move(plan), *session->device_,
                              std::move(handlers), seed);
@@ -342,6 +354,7 @@ std::string Session::Stats() const {
       {"input_bytes", executable_->memory().input_bytes()},
       {"scratch_bytes", executable_->memory().scratch_bytes()},
       {"workspace_high_water", c.workspace_high_water.load()},
+      {"vendor_workspace_bytes", executable_->reserved_bytes()},
       {"counters",
        {{"outside_workspace", c.outside_workspace.load()},
         {"unplanned_copies", c.unplanned_copies.load()},
