@@ -233,8 +233,7 @@ class Emitter {
               common(typed);
               step.kind = plan::StepKind::kGemm;
               step.name = "gemm";
-              for (auto [read, name] :
-                   llvm::zip(typed.getReads(), kGemmArgs)) {
+              for (auto [read, name] : llvm::zip(typed.getReads(), kGemmArgs)) {
                 plan::Arg arg;
                 arg.kind = plan::ArgKind::kValue;
                 arg.i = values.lookup(read);

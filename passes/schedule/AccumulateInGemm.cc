@@ -88,8 +88,7 @@ std::optional<Found> find(optim::AccumulateOp sum) {
   return found;
 }
 
-struct AccumulateInGemmPass
-    : impl::AccumulateInGemmBase<AccumulateInGemmPass> {
+struct AccumulateInGemmPass : impl::AccumulateInGemmBase<AccumulateInGemmPass> {
   void runOnOperation() final {
     graph::StepOp step = getOperation();
     // The CPU's training steps keep ATen's kernels and their bits.

@@ -19,9 +19,9 @@ LogicalResult SectionLowering::lowerAccumulateProduct(mlir::Operation* op) {
   if (sum.getTransposed()) {
     sched::Geometry g =
         sched::geometryOf(mlir::cast<sched::RefType>(out.getType()));
-    auto layout = graph::LayoutAttr::get(
-        op->getContext(), {g.strides[1], g.strides[0]}, g.offset,
-        g.storageBytes);
+    auto layout =
+        graph::LayoutAttr::get(op->getContext(), {g.strides[1], g.strides[0]},
+                               g.offset, g.storageBytes);
     auto seen = mlir::RankedTensorType::get(
         {g.sizes[1], g.sizes[0]},
         mlir::cast<sched::RefType>(out.getType()).getTensor().getElementType(),
@@ -37,8 +37,8 @@ LogicalResult SectionLowering::lowerAccumulateProduct(mlir::Operation* op) {
   auto step = builder.create<sched::GemmOp>(
       op->getLoc(), reads, out,
       2 * lhs.getDimSize(0) * lhs.getDimSize(1) * rhs.getDimSize(1));
-  if (auto phase = op->getAttrOfType<graph::PhaseAttr>(
-          graph::GraphDialect::kPhaseAttr))
+  if (auto phase =
+          op->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr))
     step.setPhase(static_cast<uint64_t>(phase.getValue()));
   return success();
 }

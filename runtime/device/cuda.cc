@@ -72,8 +72,7 @@ class CudaGraph : public Graph {
   }
   absl::Status Launch(Stream& stream) override {
     return FromCuda(
-        cudaGraphLaunch(executable,
-                        static_cast<cudaStream_t>(stream.native())),
+        cudaGraphLaunch(executable, static_cast<cudaStream_t>(stream.native())),
         "cannot launch the CUDA graph");
   }
   cudaGraphExec_t executable = nullptr;

@@ -341,7 +341,8 @@ absl::Status Executable::RunOnStreams(PreparedSection& prepared,
       stream.Record(*prepared.events[static_cast<size_t>(step.signal)]);
   }
   // Work that is not done when it is enqueued refers to this call's variables.
-  absl::Status done = device_->asynchronous() ? absl::OkStatus() : Synchronize();
+  absl::Status done =
+      device_->asynchronous() ? absl::OkStatus() : Synchronize();
   std::lock_guard<std::mutex> lock(mutex);
   return first_error.ok() ? done : first_error;
 }

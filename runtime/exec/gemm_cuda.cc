@@ -25,18 +25,18 @@ constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 // The entry points that are used, under their names.
 struct Library {
 #define HEDDLE_CUBLASLT(name) decltype(&::name) name = nullptr;
-#define HEDDLE_CUBLASLT_ALL(F)               \
-  F(cublasLtCreate)                          \
-  F(cublasLtDestroy)                         \
-  F(cublasLtMatmul)                          \
-  F(cublasLtMatmulAlgoGetHeuristic)          \
-  F(cublasLtMatmulDescCreate)                \
-  F(cublasLtMatmulDescDestroy)               \
-  F(cublasLtMatmulDescSetAttribute)          \
-  F(cublasLtMatmulPreferenceCreate)          \
-  F(cublasLtMatmulPreferenceDestroy)         \
-  F(cublasLtMatmulPreferenceSetAttribute)    \
-  F(cublasLtMatrixLayoutCreate)              \
+#define HEDDLE_CUBLASLT_ALL(F)            \
+  F(cublasLtCreate)                       \
+  F(cublasLtDestroy)                      \
+  F(cublasLtMatmul)                       \
+  F(cublasLtMatmulAlgoGetHeuristic)       \
+  F(cublasLtMatmulDescCreate)             \
+  F(cublasLtMatmulDescDestroy)            \
+  F(cublasLtMatmulDescSetAttribute)       \
+  F(cublasLtMatmulPreferenceCreate)       \
+  F(cublasLtMatmulPreferenceDestroy)      \
+  F(cublasLtMatmulPreferenceSetAttribute) \
+  F(cublasLtMatrixLayoutCreate)           \
   F(cublasLtMatrixLayoutDestroy)
   HEDDLE_CUBLASLT_ALL(HEDDLE_CUBLASLT)
 #undef HEDDLE_CUBLASLT
@@ -51,11 +51,11 @@ absl::StatusOr<Library> LoadLibrary() {
         absl::StrCat("cannot load ", name, ": ", dlerror(),
                      "; install the CUDA version that this torch is for"));
   Library library;
-#define HEDDLE_CUBLASLT(name)                                              \
-  library.name =                                                           \
-      reinterpret_cast<decltype(library.name)>(dlsym(handle, #name));      \
-  if (library.name == nullptr)                                             \
-    return absl::FailedPreconditionError(                                  \
+#define HEDDLE_CUBLASLT(name)                                         \
+  library.name =                                                      \
+      reinterpret_cast<decltype(library.name)>(dlsym(handle, #name)); \
+  if (library.name == nullptr)                                        \
+    return absl::FailedPreconditionError(                             \
         absl::StrCat("libcublasLt has no ", #name));
   HEDDLE_CUBLASLT_ALL(HEDDLE_CUBLASLT)
 #undef HEDDLE_CUBLASLT
@@ -64,9 +64,8 @@ absl::StatusOr<Library> LoadLibrary() {
 
 absl::Status FromCublas(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("cuBLASLt: ", what, " failed with status ",
-                   static_cast<int>(status)));
+  return absl::InternalError(absl::StrCat(
+      "cuBLASLt: ", what, " failed with status ", static_cast<int>(status)));
 }
 
 // The handle and the descriptors of one library, destroyed by it.
@@ -149,10 +148,10 @@ class CudaGemmEngine final : public GemmEngine {
     gemm->workspace = *workspace;
 
     cublasLtMatmulDesc_t operation = nullptr;
-    if (absl::Status status = FromCublas(
-            library_->cublasLtMatmulDescCreate(
-                &operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-            "a descriptor");
+    if (absl::Status status =
+            FromCublas(library_->cublasLtMatmulDescCreate(
+                           &operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                       "a descriptor");
         !status.ok())
       return status;
     gemm->operation = {operation, library_->cublasLtMatmulDescDestroy};
@@ -161,10 +160,10 @@ class CudaGemmEngine final : public GemmEngine {
           std::pair{CUBLASLT_MATMUL_DESC_TRANSB, &y}}) {
       const cublasOperation_t turned =
           matrix->row_major ? CUBLAS_OP_T : CUBLAS_OP_N;
-      if (absl::Status status = FromCublas(
-              library_->cublasLtMatmulDescSetAttribute(
-                  operation, attribute, &turned, sizeof(turned)),
-              "a transposition");
+      if (absl::Status status =
+              FromCublas(library_->cublasLtMatmulDescSetAttribute(
+                             operation, attribute, &turned, sizeof(turned)),
+                         "a transposition");
           !status.ok())
         return status;
     }
@@ -173,15 +172,13 @@ class CudaGemmEngine final : public GemmEngine {
           std::tuple{&gemm->y_layout, &y, problem.shape.input},
           std::tuple{&gemm->out_layout, &out, problem.shape.output}}) {
       cublasLtMatrixLayout_t made = nullptr;
-      const int64_t inner =
-          matrix->row_major ? matrix->columns : matrix->rows;
-      const int64_t outer =
-          matrix->row_major ? matrix->rows : matrix->columns;
-      if (absl::Status status = FromCublas(
-              library_->cublasLtMatrixLayoutCreate(
-                  &made, TypeOf(dtype), static_cast<uint64_t>(inner),
-                  static_cast<uint64_t>(outer), matrix->leading),
-              "a layout");
+      const int64_t inner = matrix->row_major ? matrix->columns : matrix->rows;
+      const int64_t outer = matrix->row_major ? matrix->rows : matrix->columns;
+      if (absl::Status status =
+              FromCublas(library_->cublasLtMatrixLayoutCreate(
+                             &made, TypeOf(dtype), static_cast<uint64_t>(inner),
+                             static_cast<uint64_t>(outer), matrix->leading),
+                         "a layout");
           !status.ok())
         return status;
       *layout = {made, library_->cublasLtMatrixLayoutDestroy};
@@ -207,19 +204,18 @@ class CudaGemmEngine final : public GemmEngine {
 
   absl::Status Choose(CudaGemm& gemm) {
     cublasLtMatmulPreference_t made = nullptr;
-    if (absl::Status status =
-            FromCublas(library_->cublasLtMatmulPreferenceCreate(&made),
-                       "a preference");
+    if (absl::Status status = FromCublas(
+            library_->cublasLtMatmulPreferenceCreate(&made), "a preference");
         !status.ok())
       return status;
     const Owned<cublasLtMatmulPreference_t> preference{
         made, library_->cublasLtMatmulPreferenceDestroy};
     const size_t workspace = kWorkspaceBytes;
-    absl::Status status = FromCublas(
-        library_->cublasLtMatmulPreferenceSetAttribute(
-            made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-            sizeof(workspace)),
-        "a preference");
+    absl::Status status =
+        FromCublas(library_->cublasLtMatmulPreferenceSetAttribute(
+                       made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                       &workspace, sizeof(workspace)),
+                   "a preference");
     for (const auto& [attribute, address] :
          {std::pair{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, gemm.x},
           std::pair{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, gemm.y},
@@ -236,12 +232,12 @@ class CudaGemmEngine final : public GemmEngine {
     if (!status.ok()) return status;
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
-    status = FromCublas(library_->cublasLtMatmulAlgoGetHeuristic(
-                            handle_.get(), gemm.operation.get(),
-                            gemm.x_layout.get(), gemm.y_layout.get(),
-                            gemm.out_layout.get(), gemm.out_layout.get(), made,
-                            1, &result, &found),
-                        "the choice of an algorithm");
+    status =
+        FromCublas(library_->cublasLtMatmulAlgoGetHeuristic(
+                       handle_.get(), gemm.operation.get(), gemm.x_layout.get(),
+                       gemm.y_layout.get(), gemm.out_layout.get(),
+                       gemm.out_layout.get(), made, 1, &result, &found),
+                   "the choice of an algorithm");
     if (!status.ok()) return status;
     if (found == 0)
       return absl::UnimplementedError(

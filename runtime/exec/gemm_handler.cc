@@ -20,8 +20,7 @@ float HalfToFloat(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   const int exponent = (half >> 10) & 0x1f;
   const uint32_t mantissa = half & 0x3ff;
-  if (exponent == 0x1f)
-    return BitsToFloat(sign | 0x7f800000u | mantissa << 13);
+  if (exponent == 0x1f) return BitsToFloat(sign | 0x7f800000u | mantissa << 13);
   if (exponent != 0)
     return BitsToFloat(sign | static_cast<uint32_t>(exponent + 112) << 23 |
                        mantissa << 13);

@@ -24,12 +24,11 @@ absl::StatusOr<Matrix> MatrixOf(const Plan& plan, int64_t index,
       const size_t inner = row_major ? 1 : 0;
       const size_t outer = 1 - inner;
       if (value.sizes[inner] != 1 && value.strides[inner] != 1) continue;
-      if (value.sizes[outer] != 1 &&
-          value.strides[outer] < value.sizes[inner])
+      if (value.sizes[outer] != 1 && value.strides[outer] < value.sizes[inner])
         continue;
       matrix.row_major = row_major;
-      matrix.leading = value.sizes[outer] == 1 ? value.sizes[inner]
-                                               : value.strides[outer];
+      matrix.leading =
+          value.sizes[outer] == 1 ? value.sizes[inner] : value.strides[outer];
       return matrix;
     }
   }
@@ -46,12 +45,13 @@ absl::StatusOr<Gemm> GemmOf(const Plan& plan, const Step& step) {
   const char* const kNames[] = {"a", "b", "c"};
   if (step.args.size() < 2 || step.args.size() > 3 ||
       step.results.size() != 1 || step.results[0] < 0)
-    return Violation("a gemm has the arguments a, b and c or no c, and one "
-                     "result");
+    return Violation(
+        "a gemm has the arguments a, b and c or no c, and one "
+        "result");
   for (size_t i = 0; i < step.args.size(); ++i) {
     if (step.args[i].kind != ArgKind::kValue || step.args[i].name != kNames[i])
-      return Violation(absl::StrCat("argument ", i, " of a gemm is a value ",
-                                    kNames[i]));
+      return Violation(
+          absl::StrCat("argument ", i, " of a gemm is a value ", kNames[i]));
   }
   gemm.accumulate = step.args.size() == 3;
   if (gemm.accumulate && step.args[2].i != step.results[0])
@@ -73,8 +73,8 @@ absl::StatusOr<Gemm> GemmOf(const Plan& plan, const Step& step) {
   gemm.input = plan.values[a->value].dtype;
   gemm.output = plan.values[out->value].dtype;
   const DType other = plan.values[b->value].dtype;
-  const bool known = gemm.input == DType::kBF16 ||
-                     gemm.input == DType::kF16 || gemm.input == DType::kF32;
+  const bool known = gemm.input == DType::kBF16 || gemm.input == DType::kF16 ||
+                     gemm.input == DType::kF32;
   if (!known || other != gemm.input || gemm.output != DType::kF32)
     return Violation(absl::StrCat(
         "a is ", DTypeName(gemm.input), ", b ", DTypeName(other),

@@ -8,7 +8,8 @@
 //     meet; state, constants and inputs never share
 //   * plan_initialised: a step and a result read only bytes that were written
 //     before, in an order that streams and events guarantee
-//   * plan_section: a section writes only the arenas and the kinds of state that
+//   * plan_section: a section writes only the arenas and the kinds of state
+//   that
 //     are its business
 //   * plan_once: a section writes a byte of the state once
 //   * plan_gemm: matrices of a gemm fit together, and it does not write over

@@ -174,8 +174,7 @@ size_t Workspace::live_blocks() {
   return used_.size();
 }
 
-Scope::Scope(Source& source, std::vector<Expected> expected,
-             Counters* counters)
+Scope::Scope(Source& source, std::vector<Expected> expected, Counters* counters)
     : source_(source),
       recording_(true),
       expected_(std::move(expected)),

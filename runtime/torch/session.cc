@@ -90,6 +90,26 @@ absl::StatusOr<uint32_t> FindState(const plan::Plan& plan,
                       : absl::StrCat("; the nearest is ", nearest)));
 }
 
+// The input buffers that a section's steps and results read.
+std::set<uint32_t> InputsRead(const plan::Plan& plan,
+                              const plan::Section& section) {
+  std::set<uint32_t> read;
+  const auto use = [&](int64_t value) {
+    if (value < 0) return;
+    const uint32_t buffer = plan.values[static_cast<size_t>(value)].buffer;
+    if (plan.buffers[buffer].arena == plan::Arena::kInput) read.insert(buffer);
+  };
+  for (const plan::Step& step : section.steps) {
+    for (const plan::Arg& arg : step.args) {
+      if (arg.kind == plan::ArgKind::kValue) use(arg.i);
+      if (arg.kind != plan::ArgKind::kValueList) continue;
+      for (int64_t value : arg.ints) use(value);
+    }
+  }
+  for (const plan::Binding& result : section.results) use(result.value);
+  return read;
+}
+
 // The kinds of state that a section's steps write.
 std::set<std::string> WrittenKinds(const plan::Plan& plan,
                                    const plan::Section& section) {
@@ -157,6 +177,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
                              std::move(handlers), seed);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
+  for (const plan::Section& section : session->plan().sections)
+    session->inputs_read_[section.name] = InputsRead(session->plan(), section);
   const nlohmann::json config = nlohmann::json::parse(
       session->plan().config, nullptr, /*allow_exceptions=*/false);
   exec::GraphMode graphs = exec::GraphMode::kAuto;
@@ -239,22 +261,9 @@ absl::Status Session::BindInputs(const std::string& section_name,
         "torch.use_deterministic_algorithms fills every new tensor before it "
         "is computed, and planned memory cannot be filled; set "
         "torch.utils.deterministic.fill_uninitialized_memory = False");
-  const plan::Section* section = plan::FindSection(plan(), section_name);
-  if (section == nullptr) return absl::OkStatus();  // Run says so
-  std::set<uint32_t> read;
-  const auto use = [&](int64_t value) {
-    if (value >= 0)
-      read.insert(plan().values[static_cast<size_t>(value)].buffer);
-  };
-  for (const plan::Step& step : section->steps) {
-    for (const plan::Arg& arg : step.args) {
-      if (arg.kind == plan::ArgKind::kValue) use(arg.i);
-      if (arg.kind == plan::ArgKind::kValueList) {
-        for (int64_t value : arg.ints) use(value);
-      }
-    }
-  }
-  for (const plan::Binding& result : section->results) use(result.value);
+  const auto bound = inputs_read_.find(section_name);
+  if (bound == inputs_read_.end()) return absl::OkStatus();  // Run says so
+  const std::set<uint32_t>& read = bound->second;
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   std::set<std::string> known;
@@ -380,8 +389,7 @@ std::string Session::Stats() const {
         {"scratch_bytes", section.scratch_bytes},
         {"live_lower_bound", section.live_lower_bound},
         {"cuda_graph", executable_->GraphState(section.name)}};
-    if (const auto ms = enqueue_ms_.find(section.name);
-        ms != enqueue_ms_.end())
+    if (const auto ms = enqueue_ms_.find(section.name); ms != enqueue_ms_.end())
       stats["sections"][section.name]["enqueue_ms"] = ms->second;
   }
   stats["streams"] = plan().streams;

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,8 @@ class Session {
 
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<device::Event> handover_;
+  // By section, the input buffers that a run must be given.
+  std::map<std::string, std::set<uint32_t>> inputs_read_;
   // Host time that the last run of each section took to enqueue.
   std::map<std::string, double> enqueue_ms_;
   std::shared_ptr<Shared> shared_;

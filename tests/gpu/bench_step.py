@@ -77,7 +77,7 @@ class Heddle:
 
     def planned(self):
         stats = self.step._executable.stats()
-        return {kind: stats[f"{kind}_bytes"] / 2**30 for kind in ("state", "constant", "input", "scratch")}
+        return {kind: stats[f"{kind}_bytes"] / 2**30 for kind in ("state", "constant", "input", "scratch", "vendor_workspace")}
 
 
 class HeddleGraph(Heddle):

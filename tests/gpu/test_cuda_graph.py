@@ -2,8 +2,7 @@
 
 Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 -m pytest tests/gpu/test_cuda_graph.py
 
-Each test bites: with the learning rate of the captured run left in the graph (`has_scalars` never set) the parameters drift apart from the fourth step on; with the workspace
-allowed to move under a graph (`MemoryVersion` always 0) the step after `evaluate` differs.
+It bites: with the scalars of the captured run left in the graph (`has_scalars` never set) the parameters drift apart from the fourth step on.
 """
 
 import heddle

@@ -89,11 +89,20 @@ TEST(GemmTest, TheCheckerNamesWhatDoesNotFit) {
   const auto value = [&](plan::Plan& plan, size_t arg) -> plan::Value& {
     return plan.values[static_cast<size_t>(step(plan).args[arg].i)];
   };
-  ExpectIn("a is 5x7, b 3x7, the result 5x3", refused([&](plan::Plan& p) { value(p, 1).sizes = {3, 7}, value(p, 1).strides = {7, 1}; }));
-  ExpectIn("no matrix with elements side by side", refused([&](plan::Plan& p) { value(p, 0).strides = {2, 2}; }));
-  ExpectIn("a is f16, b bf16, the result f32", refused([&](plan::Plan& p) { value(p, 0).dtype = plan::DType::kF16; }));
-  ExpectIn("c is not what the gemm writes", refused([&](plan::Plan& p) { step(p).args[2].i = step(p).args[0].i; }));
-  ExpectIn("the arguments a, b and c or no c", refused([&](plan::Plan& p) { step(p).args.pop_back(), step(p).args.pop_back(); }));
+  ExpectIn("a is 5x7, b 3x7, the result 5x3", refused([&](plan::Plan& p) {
+             value(p, 1).sizes = {3, 7}, value(p, 1).strides = {7, 1};
+           }));
+  ExpectIn("no matrix with elements side by side",
+           refused([&](plan::Plan& p) { value(p, 0).strides = {2, 2}; }));
+  ExpectIn("a is f16, b bf16, the result f32", refused([&](plan::Plan& p) {
+             value(p, 0).dtype = plan::DType::kF16;
+           }));
+  ExpectIn("c is not what the gemm writes", refused([&](plan::Plan& p) {
+             step(p).args[2].i = step(p).args[0].i;
+           }));
+  ExpectIn("the arguments a, b and c or no c", refused([&](plan::Plan& p) {
+             step(p).args.pop_back(), step(p).args.pop_back();
+           }));
 }
 
 }  // namespace

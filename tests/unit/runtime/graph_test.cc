@@ -1,8 +1,6 @@
 // When a section runs as a graph: on a device that records work in lists, so
 // that every decision is seen without a GPU.
 
-#include "runtime/exec/section_graph.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
@@ -12,6 +10,7 @@
 
 #include "runtime/device/cpu.h"
 #include "runtime/exec/executable.h"
+#include "runtime/exec/section_graph.h"
 #include "tests/fixtures/plan_builder.h"
 
 namespace heddle::exec {
@@ -148,8 +147,8 @@ plan::Plan SmallPlan(int32_t rng_id = -1) {
 struct Fixture {
   explicit Fixture(const plan::Plan& plan, GraphMode mode = GraphMode::kAuto)
       : device(journal), handler(std::make_shared<ListHandler>(journal)) {
-    absl::StatusOr<std::unique_ptr<Executable>> loaded = Executable::Load(
-        plan, device, {{plan::StepKind::kKernel, handler}}, 0);
+    absl::StatusOr<std::unique_ptr<Executable>> loaded =
+        Executable::Load(plan, device, {{plan::StepKind::kKernel, handler}}, 0);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     executable = *std::move(loaded);
     set = executable->SetGraphs(mode);
