@@ -27,6 +27,7 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "sp",
                                      "mesh",
                                      "save_phases",
+                                     "fuse",
                                      "config"};
 // Keys that go to graph-append-optimizer as they are.
 constexpr llvm::StringRef kUpdateKeys[] = {"clip",         "skip_nonfinite",
@@ -62,6 +63,7 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
                         : key == "eval_sidecar"   ? &pipeline.evalSidecar
                         : key == "mesh"           ? &pipeline.mesh
                         : key == "save_phases"    ? &pipeline.savePhases
+                        : key == "fuse"           ? &pipeline.fuse
                         : key == "reproducer_dir" ? &options.reproducerDir
                                                   : nullptr;
     int* number = key == "zero" ? &pipeline.zero

@@ -9,6 +9,7 @@
 
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
+#include "ir/optim/OptimDialect.h"
 #include "ir/sched/Sched.h"
 #include "llvm/ADT/DenseMap.h"
 #include "mlir/IR/Builders.h"
@@ -59,12 +60,15 @@ class SectionLowering {
  private:
   // Optimizer ops (optim_lowering.cc).
   mlir::LogicalResult lowerOptim(mlir::Operation* op);
+  mlir::LogicalResult lowerMultiAdamW(optim::MultiAdamWOp adamw);
+  mlir::Value normPartials(mlir::Operation* op, optim::GradNormOp norm);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);
   mlir::LogicalResult lowerCall(mlir::Operation* op);
   mlir::LogicalResult lowerGuard(graph::GuardOp op);
   mlir::LogicalResult lowerViewUpdate(graph::ViewUpdateOp op);
   mlir::LogicalResult lowerCopy(mlir::Operation* op);
+  mlir::LogicalResult lowerKernel(graph::KernelOp op);
 
   // True if `value`'s bytes are scratch and nobody reads them after the op
   // being lowered.
