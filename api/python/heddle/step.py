@@ -176,6 +176,7 @@ class Step:
             "optimizer": self.optimizer.compiler_options(names),
             "clip": plan.clip,
             "loss_average": plan.loss_average,
+            "fuse": plan.fuse,
             "accumulate_dtype": plan.accumulate_dtype,
             "master_dtype": plan.master_dtype,
             "state_dtype": self.optimizer.state_dtype,
@@ -454,7 +455,7 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update boundary);
-        memory in bytes; the streams that work is spread over; how the loss is averaged."""
+        memory in bytes; the streams that work is spread over; how the loss is averaged; which composites run as kernels and which as captured operators."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
             memory[f"state: {entry['kind']}"] += math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
@@ -465,6 +466,7 @@ class Step:
             "operators": self._operators,
             "guards": self._guards,
             "loss_average": stats["config"]["loss_average"],
+            "fusion": stats["config"].get("fusion"),
             "flops": {name: section["flops"] for name, section in stats["sections"].items()},
             "bytes": {name: section["bytes"] for name, section in stats["sections"].items()},
             "collectives": {name: section["collectives"] for name, section in stats["sections"].items()},
