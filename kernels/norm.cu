@@ -8,20 +8,23 @@
 namespace heddle::kernels {
 namespace {
 
-// Packs of a row that one thread keeps.
+// Packs of a row that one thread keeps, in the forward kernel.
 constexpr int kKept = 2;
+constexpr int kBackwardThreads = 512;
 
 template <typename T, int V>
-__global__ void RmsNormKernel(RmsNormDevice a) {
+__global__ void __launch_bounds__(1024)
+    RmsNormKernel(const __grid_constant__ RmsNormDevice a) {
   const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
   // Whole warps leave, and only where rows are warps' own.
   if (row >= a.shape.rows) return;
   const unsigned columns = a.shape.columns;
   const unsigned begin = threadIdx.x * V, step = blockDim.x * V;
-  const long long x = RowOffset(a.shape, a.x, row);
+  const RowIndex index(a.shape, row);
+  const long long x = index.Offset(a.x);
   const bool adds = a.addend.data != nullptr;
-  const long long addend = adds ? RowOffset(a.shape, a.addend, row) : 0;
-  const long long sum = adds ? RowOffset(a.shape, a.sum, row) : 0;
+  const long long addend = adds ? index.Offset(a.addend) : 0;
+  const long long sum = adds ? index.Offset(a.sum) : 0;
   Pack<T, V> kept[kKept];
   float squares = 0;
   auto read = [&](unsigned c) {
@@ -42,7 +45,7 @@ __global__ void RmsNormKernel(RmsNormDevice a) {
   for (unsigned c = begin + kKept * step; c < columns; c += step) read(c);
   const float root = rsqrtf(RowSum(squares) / columns + a.eps);
   if (threadIdx.x == 0) a.rstd[row] = root;
-  const long long y = RowOffset(a.shape, a.y, row);
+  const long long y = index.Offset(a.y);
   auto write = [&](unsigned c, Pack<T, V> value) {
     const Pack<T, V> weight = LoadPack<T, V>(a.weight, c);
 #pragma unroll
@@ -59,9 +62,11 @@ __global__ void RmsNormKernel(RmsNormDevice a) {
 
 // Every block takes the rows part, part + parts, ... and sums their share of
 // the weight's gradient in shared memory, where each column has one thread per
-// row of threads.
-template <typename T, int V>
-__global__ void RmsNormBackwardKernel(RmsNormBackwardDevice a) {
+// row of threads. A thread keeps one pack of its row; what memory it needs after
+// the row's sum it asks for before. `kWhole`: the threads' packs are the row.
+template <typename T, int V, bool kWhole>
+__global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
+    RmsNormBackwardKernel(const __grid_constant__ RmsNormBackwardDevice a) {
   extern __shared__ float accumulators[];
   const unsigned columns = a.shape.columns;
   float* mine = accumulators + threadIdx.y * columns;
@@ -70,55 +75,55 @@ __global__ void RmsNormBackwardKernel(RmsNormBackwardDevice a) {
 #pragma unroll
     for (int i = 0; i < V; ++i) mine[c + i] = 0;
   }
+  const bool keeps = begin < columns;
+  const bool adds = a.residual.data != nullptr;
   for (unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
        row < a.shape.rows; row += gridDim.x * blockDim.y) {
-    const long long x = RowOffset(a.shape, a.x, row);
+    const RowIndex index(a.shape, row);
+    const long long x = index.Offset(a.x);
     long long dy[3];
 #pragma unroll
     for (int p = 0; p < 3; ++p)
-      dy[p] = a.dy[p].data == nullptr ? 0 : RowOffset(a.shape, a.dy[p], row);
-    Pack<T, V> kept_x[kKept];
-    float kept_dy[kKept][V];
+      dy[p] = a.dy[p].data == nullptr ? 0 : index.Offset(a.dy[p]);
+    const long long residual = adds ? index.Offset(a.residual) : 0;
+    const float root = a.rstd[row];
     float through = 0;
     auto read_dy = [&](unsigned c, float* sum) {
       const Pack<T, V> first = LoadPack<T, V>(a.dy[0].data, dy[0] + c);
+      Pack<T, V> second, third;
+      if (a.dy[1].data != nullptr)
+        second = LoadPack<T, V>(a.dy[1].data, dy[1] + c);
+      if (a.dy[2].data != nullptr)
+        third = LoadPack<T, V>(a.dy[2].data, dy[2] + c);
 #pragma unroll
-      for (int i = 0; i < V; ++i) sum[i] = first[i];
-#pragma unroll
-      for (int p = 1; p < 3; ++p) {
-        if (a.dy[p].data == nullptr) continue;
-        const Pack<T, V> more = LoadPack<T, V>(a.dy[p].data, dy[p] + c);
-#pragma unroll
-        for (int i = 0; i < V; ++i) sum[i] += more[i];
+      for (int i = 0; i < V; ++i) {
+        sum[i] = first[i];
+        if (a.dy[1].data != nullptr) sum[i] += second[i];
+        if (a.dy[2].data != nullptr) sum[i] += third[i];
       }
     };
-    auto add = [&](unsigned c, const float* d, const Pack<T, V>& value) {
-      const Pack<T, V> weight = LoadPack<T, V>(a.weight, c);
+    auto add = [&](const float* d, const Pack<T, V>& value,
+                   const Pack<T, V>& weight) {
 #pragma unroll
       for (int i = 0; i < V; ++i) through += d[i] * weight[i] * value[i];
     };
-#pragma unroll
-    for (int k = 0; k < kKept; ++k) {
-      const unsigned c = begin + k * step;
-      if (c >= columns) continue;
-      kept_x[k] = LoadPack<T, V>(a.x.data, x + c);
-      read_dy(c, kept_dy[k]);
-      add(c, kept_dy[k], kept_x[k]);
+    Pack<T, V> kept_x, kept_residual;
+    float kept_dy[V];
+    if (keeps) {
+      kept_x = LoadPack<T, V>(a.x.data, x + begin);
+      if (adds) kept_residual = LoadPack<T, V>(a.residual.data, residual + begin);
+      read_dy(begin, kept_dy);
+      add(kept_dy, kept_x, LoadPack<T, V>(a.weight, begin));
     }
-    for (unsigned c = begin + kKept * step; c < columns; c += step) {
+    for (unsigned c = begin + step; !kWhole && c < columns; c += step) {
       float d[V];
       read_dy(c, d);
-      add(c, d, LoadPack<T, V>(a.x.data, x + c));
+      add(d, LoadPack<T, V>(a.x.data, x + c), LoadPack<T, V>(a.weight, c));
     }
-    const float root = a.rstd[row];
     const float share = RowSum(through) * root * root / columns;
-    const long long dx = RowOffset(a.shape, a.dx, row);
-    const bool adds = a.residual.data != nullptr;
-    const long long residual = adds ? RowOffset(a.shape, a.residual, row) : 0;
-    auto write = [&](unsigned c, const float* d, const Pack<T, V>& value) {
-      const Pack<T, V> weight = LoadPack<T, V>(a.weight, c);
-      Pack<T, V> rest;
-      if (adds) rest = LoadPack<T, V>(a.residual.data, residual + c);
+    const long long dx = index.Offset(a.dx);
+    auto write = [&](unsigned c, const float* d, const Pack<T, V>& value,
+                     const Pack<T, V>& weight, const Pack<T, V>& rest) {
       Pack<T, V> out;
 #pragma unroll
       for (int i = 0; i < V; ++i) {
@@ -128,14 +133,16 @@ __global__ void RmsNormBackwardKernel(RmsNormBackwardDevice a) {
       }
       StorePack(a.dx.data, dx + c, out);
     };
-#pragma unroll
-    for (int k = 0; k < kKept; ++k)
-      if (begin + k * step < columns)
-        write(begin + k * step, kept_dy[k], kept_x[k]);
-    for (unsigned c = begin + kKept * step; c < columns; c += step) {
+    if (keeps)
+      write(begin, kept_dy, kept_x, LoadPack<T, V>(a.weight, begin),
+            kept_residual);
+    for (unsigned c = begin + step; !kWhole && c < columns; c += step) {
       float d[V];
       read_dy(c, d);
-      write(c, d, LoadPack<T, V>(a.x.data, x + c));
+      Pack<T, V> rest;
+      if (adds) rest = LoadPack<T, V>(a.residual.data, residual + c);
+      write(c, d, LoadPack<T, V>(a.x.data, x + c), LoadPack<T, V>(a.weight, c),
+            rest);
     }
   }
   if (blockDim.y > 1) __syncthreads();
@@ -156,33 +163,33 @@ __global__ void RmsNormBackwardKernel(RmsNormBackwardDevice a) {
   }
 }
 
-// Sums the parts of 32 columns: 16 threads a column, each its parts in order,
+// Sums the parts of 32 columns: 32 threads a column, each its parts in order,
 // then those sums in order.
 template <typename T>
 __global__ void SumPartsKernel(const float* partials, unsigned parts,
                                unsigned columns, void* out) {
-  __shared__ float sums[16][33];
+  __shared__ float sums[32][33];
   const unsigned c = blockIdx.x * 32 + threadIdx.x;
   float sum = 0;
   if (c < columns) {
-#pragma unroll 4
-    for (unsigned p = threadIdx.y; p < parts; p += 16)
+#pragma unroll 8
+    for (unsigned p = threadIdx.y; p < parts; p += 32)
       sum += partials[static_cast<long long>(p) * columns + c];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || c >= columns) return;
-  for (int y = 1; y < 16; ++y) sum += sums[y][threadIdx.x];
+  for (int y = 1; y < 32; ++y) sum += sums[y][threadIdx.x];
   static_cast<T*>(out)[c] = FromFloat<T>(sum);
 }
 
-dim3 ThreadsFor(unsigned columns, unsigned vector) {
+// A thread per pack while a block of `most` holds that many; a warp per row
+// where rows are short.
+dim3 ThreadsFor(unsigned columns, unsigned vector, unsigned most) {
   const unsigned packs = (columns + vector - 1) / vector;
-  if (packs <= 32 * kKept) return dim3(32, 8);
-  const unsigned wanted = (packs + kKept - 1) / kKept;
-  // A thread per pack while a block holds that many.
-  const unsigned threads = packs <= 512 ? packs : wanted;
-  return dim3(threads >= 1024 ? 1024 : (threads + 31) / 32 * 32);
+  if (packs <= 64) return dim3(32, 8);
+  const unsigned threads = packs <= 512 ? packs : (packs + kKept - 1) / kKept;
+  return dim3(threads >= most ? most : (threads + 31) / 32 * 32);
 }
 
 }  // namespace
@@ -197,7 +204,8 @@ const char* LaunchRmsNorm(const RmsNormDevice& a, int element, void* stream) {
         TakesVectors(a.x, kVector) && TakesVectors(a.y, kVector) &&
         (!adds ||
          (TakesVectors(a.addend, kVector) && TakesVectors(a.sum, kVector)));
-    const dim3 threads = ThreadsFor(a.shape.columns, vectors ? kVector : 1);
+    const dim3 threads =
+        ThreadsFor(a.shape.columns, vectors ? kVector : 1, 1024);
     const unsigned blocks = (a.shape.rows + threads.y - 1) / threads.y;
     const auto on = static_cast<cudaStream_t>(stream);
     if (vectors) {
@@ -218,11 +226,14 @@ const char* LaunchRmsNormBackward(const RmsNormBackwardDevice& a, int element,
                    TakesVectors(a.x, kVector) && TakesVectors(a.dx, kVector);
     for (const RowsOf& more : {a.dy[0], a.dy[1], a.dy[2], a.residual})
       vectors &= more.data == nullptr || TakesVectors(more, kVector);
-    const dim3 threads = ThreadsFor(a.shape.columns, vectors ? kVector : 1);
+    const dim3 threads =
+        ThreadsFor(a.shape.columns, vectors ? kVector : 1, kBackwardThreads);
     const size_t bytes = sizeof(float) * threads.y * a.shape.columns;
     const auto on = static_cast<cudaStream_t>(stream);
-    auto* kernel = vectors ? &RmsNormBackwardKernel<T, kVector>
-                           : &RmsNormBackwardKernel<T, 1>;
+    const bool whole = threads.x * (vectors ? kVector : 1) >= a.shape.columns;
+    auto* kernel = vectors ? (whole ? &RmsNormBackwardKernel<T, kVector, true>
+                                    : &RmsNormBackwardKernel<T, kVector, false>)
+                           : &RmsNormBackwardKernel<T, 1, false>;
     if (bytes > 48 * 1024) {
       const cudaError_t error =
           cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
@@ -232,7 +243,7 @@ const char* LaunchRmsNormBackward(const RmsNormBackwardDevice& a, int element,
     }
     kernel<<<a.parts, threads, bytes, on>>>(a);
     if (const char* error = LastError()) return error;
-    SumPartsKernel<T><<<(a.shape.columns + 31) / 32, dim3(32, 16), 0, on>>>(
+    SumPartsKernel<T><<<(a.shape.columns + 31) / 32, dim3(32, 32), 0, on>>>(
         a.partials, a.parts, a.shape.columns, a.dw);
     return LastError();
   });

@@ -40,17 +40,18 @@ __global__ void SwiGluKernel(SwiGluDevice a) {
 
 // A thread rotates V elements of a row's first half with those of its second.
 template <typename T, int V>
-__global__ void RotaryKernel(RotaryDevice a) {
+__global__ void __launch_bounds__(kThreads)
+    RotaryKernel(const __grid_constant__ RotaryDevice a) {
   const unsigned half = a.shape.columns / 2, packs = half / V;
-  const long long thread =
-      blockIdx.x * static_cast<long long>(kThreads) + threadIdx.x;
-  const unsigned row = static_cast<unsigned>(thread / packs);
+  // Of a launch of at most 2^32 threads: LaunchRotary sees to it.
+  const unsigned thread = blockIdx.x * kThreads + threadIdx.x;
+  const unsigned row = thread / packs;
   if (row >= a.shape.rows) return;
-  const unsigned c = static_cast<unsigned>(thread % packs) * V;
-  const long long x = RowOffset(a.shape, a.x, row) + c;
-  const long long y = RowOffset(a.shape, a.y, row) + c;
-  const long long cosine = RowOffset(a.shape, a.cosine, row) + c;
-  const long long sine = RowOffset(a.shape, a.sine, row) + c;
+  const unsigned c = (thread - row * packs) * V;
+  const RowIndex index(a.shape, row);
+  const long long x = index.Offset(a.x) + c, y = index.Offset(a.y) + c;
+  const long long cosine = index.Offset(a.cosine) + c;
+  const long long sine = index.Offset(a.sine) + c;
   const Pack<T, V> low = LoadPack<T, V>(a.x.data, x);
   const Pack<T, V> high = LoadPack<T, V>(a.x.data, x + half);
   const Pack<T, V> cos_low = LoadPack<T, V>(a.cosine.data, cosine);
@@ -98,7 +99,7 @@ const char* LaunchSwiGlu(const SwiGluDevice& a, int element, void* stream) {
 }
 
 const char* LaunchRotary(const RotaryDevice& a, int element, void* stream) {
-  return WithElement(element, [&](auto type) {
+  return WithElement(element, [&](auto type) -> const char* {
     using T = decltype(type);
     constexpr int kVector = 16 / sizeof(T);
     const unsigned half = a.shape.columns / 2;
@@ -107,6 +108,7 @@ const char* LaunchRotary(const RotaryDevice& a, int element, void* stream) {
       vectors &= TakesVectors(t, kVector);
     const long long threads =
         a.shape.rows * static_cast<long long>(half / (vectors ? kVector : 1));
+    if (threads > 0xffffff00ll) return "more rows than a launch can take";
     const auto blocks =
         static_cast<unsigned>((threads + kThreads - 1) / kThreads);
     auto* kernel = vectors ? &RotaryKernel<T, kVector> : &RotaryKernel<T, 1>;

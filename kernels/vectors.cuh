@@ -70,12 +70,19 @@ __device__ inline float RowSum(float value) {
   return WarpSum(lane < blockDim.x / 32 ? warps[lane] : 0.0f);
 }
 
-__device__ inline long long RowOffset(const RowShape& shape, const RowsOf& t,
-                                      unsigned row) {
-  const unsigned i2 = row % shape.sizes[2], rest = row / shape.sizes[2];
-  return i2 * t.strides[2] + rest % shape.sizes[1] * t.strides[1] +
-         rest / shape.sizes[1] * t.strides[0];
-}
+// Where a row stands in each dimension of rows.
+struct RowIndex {
+  unsigned i0, i1, i2;
+  __device__ RowIndex(const RowShape& shape, unsigned row) {
+    const unsigned rest = row / shape.sizes[2];
+    i2 = row - rest * shape.sizes[2];
+    i0 = rest / shape.sizes[1];
+    i1 = rest - i0 * shape.sizes[1];
+  }
+  __device__ long long Offset(const RowsOf& t) const {
+    return i0 * t.strides[0] + i1 * t.strides[1] + i2 * t.strides[2];
+  }
+};
 
 inline bool IsAligned(const void* data) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0;

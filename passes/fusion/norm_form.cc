@@ -11,7 +11,7 @@ namespace {
 // What one block of the gradient kernel keeps in shared memory.
 constexpr int64_t kMaxHidden = 50000;
 // Rows are spread over that many partial sums of the weight's gradient.
-constexpr int64_t kMaxPartials = 256;
+constexpr int64_t kMaxPartials = 512;
 
 bool overLast(Operation* op) {
   auto dims = op->getAttrOfType<DenseI64ArrayAttr>("dim");

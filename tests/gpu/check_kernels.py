@@ -199,7 +199,7 @@ def bandwidths(parameters):
     for rows in (2048, 16384):
         sets = 6 if rows == 2048 else 2
         x, r, dy, dy1, dy2 = ([bf16(rows, 2048) for _ in range(sets)] for _ in range(5))
-        w, rstd, dw, partials = bf16(2048), torch.rand(rows, 1, device="cuda"), bf16(2048), torch.empty(256, 2048, device="cuda")
+        w, rstd, dw, partials = bf16(2048), torch.rand(rows, 1, device="cuda"), bf16(2048), torch.empty(512, 2048, device="cuda")
         one = x[0].nbytes
         line(f"rms_norm [{rows}, 2048]", lambda i: call("rms_norm", {"x": x[i % sets], "weight": w}, [r[i % sets], rstd], eps=1e-5), 2 * one)
         line(f"rms_norm + addend [{rows}, 2048]", lambda i: call("rms_norm", {"x": x[i % sets], "addend": dy[i % sets], "weight": w}, [r[i % sets], rstd, dy1[i % sets]], eps=1e-5), 4 * one)
