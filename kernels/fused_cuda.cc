@@ -258,6 +258,30 @@ absl::Status CrossEntropyBackward(const Call& call) {
   return filler.Launched(LaunchCrossEntropy(a, filler.element(), call.stream));
 }
 
+absl::Status EmbeddingAdd(const Call& call) {
+  Filler filler("embedding_backward_add", call);
+  EmbeddingAddDevice a{};
+  a.dy = filler.First("dy", &a.shape);
+  const Operand* base = filler.Input("base");
+  const Operand* indices = filler.Input("indices");
+  if (base == nullptr || base->sizes.size() != 2 || indices == nullptr ||
+      indices->element != Element::kI64 ||
+      base->sizes[1] != static_cast<int64_t>(a.shape.columns) ||
+      indices->count != a.shape.rows)
+    filler.Fail("base, an i64 index per row of dy, and rows of one length");
+  if (!filler.ok()) return filler.status();
+  a.weights = base->sizes[0];
+  a.base = filler.Flat(base, "base", base->count, filler.element());
+  a.out = filler.Flat(filler.Output(0), "a result like base", base->count,
+                      filler.element());
+  a.indices = static_cast<const long long*>(indices->data);
+  a.padding = static_cast<long long>(FindScalar(call, "padding_idx", -1));
+  if (!filler.ok()) return filler.status();
+  return filler.Launched(LaunchEmbeddingAdd(a, filler.element(), call.stream));
+}
+
+const DeviceRegistration kEmbeddingAdd("embedding_backward_add",
+                                       &EmbeddingAdd);
 const DeviceRegistration kRmsNorm("rms_norm", &RmsNorm);
 const DeviceRegistration kRmsNormBackward("rms_norm_backward",
                                           &RmsNormBackward);

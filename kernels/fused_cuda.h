@@ -80,6 +80,18 @@ struct CrossEntropyDevice {
 const char* LaunchCrossEntropy(const CrossEntropyDevice& a, int element,
                                void* stream);
 
+struct EmbeddingAddDevice {
+  RowShape shape;  // of dy: a row per token
+  RowsOf dy;
+  const long long* indices;
+  long long padding;
+  long long weights;  // rows of out
+  const void* base;
+  void* out;
+};
+const char* LaunchEmbeddingAdd(const EmbeddingAddDevice& a, int element,
+                               void* stream);
+
 }  // namespace heddle::kernels
 
 #endif  // HEDDLE_KERNELS_FUSED_CUDA_H_

@@ -314,6 +314,38 @@ absl::Status CrossEntropyBackward(const Call& call) {
   return absl::OkStatus();
 }
 
+absl::Status EmbeddingAdd(const Call& call) {
+  Reader reader("embedding_backward_add", call);
+  const View dy = reader.First("dy");
+  const Operand* base = FindTensor(call, "base");
+  const Operand* indices = FindTensor(call, "indices");
+  if (!reader.status().ok()) return reader.status();
+  const int64_t columns = dy.rows.columns, tokens = dy.rows.rows();
+  if (base == nullptr || indices == nullptr || base->count % columns != 0 ||
+      indices->element != Element::kI64 || indices->count != tokens ||
+      call.results.size() != 1 || call.results[0].count != base->count)
+    return Needs("embedding_backward_add",
+                 "base, an i64 index per row of dy, and one result like base");
+  const int64_t weights = base->count / columns;
+  const int64_t padding =
+      static_cast<int64_t>(FindScalar(call, "padding_idx", -1));
+  std::vector<double> sum(columns);
+  for (int64_t id = 0; id < weights; ++id) {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t t = 0; t < tokens; ++t) {
+      if (id == padding || static_cast<int64_t>(Load(*indices, t)) != id)
+        continue;
+      for (int64_t c = 0; c < columns; ++c) sum[c] += dy.At(t, c);
+    }
+    for (int64_t c = 0; c < columns; ++c)
+      Store(call.results[0], id * columns + c,
+            Load(*base, id * columns + c) + sum[c]);
+  }
+  return absl::OkStatus();
+}
+
+const Registration kEmbeddingAdd("embedding_backward_add", &EmbeddingAdd,
+                                 nullptr);
 const Registration kRmsNorm("rms_norm", &RmsNorm, nullptr);
 const Registration kRmsNormBackward("rms_norm_backward", &RmsNormBackward,
                                     nullptr);

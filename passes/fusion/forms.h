@@ -63,6 +63,11 @@ std::string swigluForm(Pair& pair);
 std::string rotaryForm(Pair& pair);
 std::string crossEntropyForm(Pair& pair);
 
+// The gradient of an embedding added to another gradient of its weight (a tied
+// head's): `sum` is the addition. "" or why not; a sum of other things is no
+// form at all and gives "-".
+std::string embeddingSumForm(mlir::Operation* sum, Launch& launch);
+
 // What types say about a kernel's reach.
 
 inline mlir::RankedTensorType tensorType(mlir::Value value) {

@@ -75,6 +75,18 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
     }
     for (auto& [key, backward] : backwards)
       left[keep(backward.getKind())] += 1;
+    for (Operation& op : llvm::make_early_inc_range(body)) {
+      Launch launch;
+      std::string why = embeddingSumForm(&op, launch);
+      if (why == "-") continue;
+      if (!why.empty()) {
+        op.emitRemark("left as it is: embedding_backward_add: ") << why;
+        left["embedding_backward_add"] += 1;
+        continue;
+      }
+      replace(launch, write(&op, launch, nullptr));
+      fused["embedding_backward_add"] += 1;
+    }
     step.setFusionAttr(counts(fused, left));
   }
 
@@ -131,8 +143,8 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
     }
   }
 
-  KernelOp write(CompositeOp composite, const Launch& launch, KernelOp first) {
-    OpBuilder builder(composite);
+  KernelOp write(Operation* replaced, const Launch& launch, KernelOp first) {
+    OpBuilder builder(replaced);
     llvm::SmallVector<Value> operands;
     llvm::SmallVector<llvm::StringRef> names;
     for (const Launch::Operand& operand : launch.operands) {
@@ -152,14 +164,14 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
     for (const auto& [name, value] : launch.scalars)
       scalars.push_back(builder.getNamedAttr(name, value));
     auto kernel = builder.create<KernelOp>(
-        composite.getLoc(), launch.results, operands, launch.kernel,
+        replaced->getLoc(), launch.results, operands, launch.kernel,
         builder.getStrArrayAttr(names), overwrites,
         builder.getDictionaryAttr(scalars));
     for (llvm::StringRef name :
          {llvm::StringRef(GraphDialect::kNodeAttr),
           llvm::StringRef(GraphDialect::kPhaseAttr),
           llvm::StringRef(GraphDialect::kRecomputeOfAttr)})
-      if (Attribute value = composite->getDiscardableAttr(name))
+      if (Attribute value = replaced->getDiscardableAttr(name))
         kernel->setDiscardableAttr(name, value);
     return kernel;
   }

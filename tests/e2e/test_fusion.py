@@ -64,7 +64,8 @@ def test_norms_of_queries_and_keys():
 
 def test_every_composite_of_a_llama_becomes_a_kernel():
     step = compiled(model_of("bf16"), "always", "bf16")
-    kernels = {"rms_norm": 5, "rms_norm_backward": 5, "rotary": 4, "rotary_backward": 4, "swiglu": 2, "swiglu_backward": 2, "cross_entropy": 1, "cross_entropy_backward": 1}
+    kernels = {"rms_norm": 5, "rms_norm_backward": 5, "rotary": 4, "rotary_backward": 4, "swiglu": 2, "swiglu_backward": 2, "cross_entropy": 1, "cross_entropy_backward": 1,
+               "embedding_backward_add": 1}
     assert step.explain()["fusion"] == {"kernels": kernels, "inlined": {}}
     text = step._executable._native.print()
     assert not any(name in text for name in ("aten::rsqrt", "aten::silu", "aten::_log_softmax", "aten::neg"))

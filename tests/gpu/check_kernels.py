@@ -95,6 +95,10 @@ def check_fused():
                 lse = logits.float().logsumexp(-1).view(-1)
                 tensors = {"dloss": torch.tensor(0.5), "logits": logits, "labels": labels, "total_weight": torch.tensor(10.0), "lse": lse}
                 both(f"cross_entropy_backward {name} {classes}", "cross_entropy_backward", tensors, [logits], ignore_index=-100, mean=mean)
+        for rows, hidden in ((11, 5), (50, 2048), (50, 4104)):
+            indices = torch.randint(0, 9, (3, 700 // hidden + 100))
+            dy = torch.randn(*indices.shape, hidden).to(dtype)
+            both(f"embedding_backward_add {name} {hidden}", "embedding_backward_add", {"base": torch.randn(rows, hidden).to(dtype), "dy": dy, "indices": indices}, [torch.empty(rows, hidden, dtype=dtype)], padding_idx=3)
     labels = torch.tensor([0, 5], device="cuda")
     loss = torch.empty(4, 2, device="cuda")
     call("cross_entropy", {"logits": torch.zeros(2, 5, device="cuda"), "labels": labels}, [loss[0, :1].view(()), loss[1, :1].view(()), loss[2], loss[3]], ignore_index=-100, mean=0)
@@ -215,6 +219,9 @@ def bandwidths(parameters):
     logits, labels = bf16(2048, 128256), torch.randint(0, 128256, (2048,), device="cuda")
     loss, total, lse, each = torch.empty((), device="cuda"), torch.empty((), device="cuda"), torch.empty(2048, device="cuda"), torch.empty(2048, device="cuda")
     line("cross_entropy [2048, 128256]", lambda i: call("cross_entropy", {"logits": logits, "labels": labels}, [loss, total, lse, each], ignore_index=-100, mean=0), logits.nbytes)
+    ids, rows = torch.randint(0, 128256, (1, 2048), device="cuda"), bf16(1, 2048, 2048)
+    weight = logits.view(-1, 2048)
+    line("embedding_backward_add [128256, 2048]", lambda i: call("embedding_backward_add", {"base": weight, "dy": rows, "indices": ids}, [weight], padding_idx=-1), 3 * rows.nbytes)
     out = torch.empty_like(logits)
     line("cross_entropy_backward [2048, 128256]", lambda i: call("cross_entropy_backward", {"dloss": loss, "logits": logits, "labels": labels, "total_weight": total, "lse": lse}, [out], ignore_index=-100, mean=0), 2 * logits.nbytes)
     del logits, out

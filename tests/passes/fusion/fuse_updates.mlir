@@ -5,8 +5,8 @@
 // CHECK-LABEL: "graph.step"
 // CHECK-NOT: "optim.adamw"
 // CHECK: %[[NORM:.+]] = "optim.grad_norm"({{.*}}) <{fused}>
-// CHECK: %[[A:.+]]:8 = "optim.multi_adamw"({{.*}}) <{{{.*}}operandSegmentSizes = array<i32: 2, 2, 2, 2, 2, 1, 1>, resultSegmentSizes = array<i32: 2, 2, 2, 2>, weight_decay = 1.000000e-02 : f64}>
 // CHECK: %[[B:.+]]:4 = "optim.multi_adamw"({{.*}}) <{{{.*}}weight_decay = 0.000000e+00 : f64}>
+// CHECK: %[[A:.+]]:8 = "optim.multi_adamw"({{.*}}) <{{{.*}}operandSegmentSizes = array<i32: 2, 2, 2, 2, 2, 1, 1>, resultSegmentSizes = array<i32: 2, 2, 2, 2>, weight_decay = 1.000000e-02 : f64}>
 // CHECK-NOT: "graph._to_copy"
 // CHECK: "graph.return"
 

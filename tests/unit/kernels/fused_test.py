@@ -102,6 +102,18 @@ def test_cross_entropy(dtype, mean):
     assert torch.all(grad.view(12, 33)[3] == 0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embedding_backward_add(dtype):
+    torch.manual_seed(6)
+    base, dy = torch.randn(5, 6, dtype=dtype), torch.randn(2, 4, 6, dtype=dtype)
+    indices = torch.tensor([[0, 3, 3, 1], [4, 3, 1, 0]])
+    out = torch.empty_like(base)
+    call("embedding_backward_add", {"base": base, "dy": dy, "indices": indices}, [out], padding_idx=1)
+    weight = torch.zeros(5, 6, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.embedding(indices, weight, padding_idx=1).backward(dy.double())
+    close(out, weight.grad + base.double())
+
+
 def test_a_label_that_is_no_class_is_seen():
     labels = torch.tensor([0, 5])
     loss, total, lse, rows = torch.empty(()), torch.empty(()), torch.empty(2), torch.empty(2)
