@@ -67,13 +67,18 @@ __global__ void __launch_bounds__(1024)
 template <typename T, int V, bool kWhole>
 __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
     RmsNormBackwardKernel(const __grid_constant__ RmsNormBackwardDevice a) {
+  // Slot (pack k, element i, thread): neighbours of a warp in one row of banks.
   extern __shared__ float accumulators[];
   const unsigned columns = a.shape.columns;
-  float* mine = accumulators + threadIdx.y * columns;
   const unsigned begin = threadIdx.x * V, step = blockDim.x * V;
+  const unsigned slots = (columns + step - 1) / step * step;
+  float* mine = accumulators + threadIdx.y * slots + threadIdx.x;
+  auto slot = [&](unsigned c, int i) -> float& {
+    return mine[(kWhole ? i : c / step * V + i) * blockDim.x];
+  };
   for (unsigned c = begin; c < columns; c += step) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) mine[c + i] = 0;
+    for (int i = 0; i < V; ++i) slot(c, i) = 0;
   }
   const bool keeps = begin < columns;
   const bool adds = a.residual.data != nullptr;
@@ -127,7 +132,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
       Pack<T, V> out;
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        mine[c + i] += d[i] * value[i] * root;
+        slot(c, i) += d[i] * value[i] * root;
         const float gradient = root * (d[i] * weight[i] - value[i] * share);
         out.Set(i, adds ? gradient + rest[i] : gradient);
       }
@@ -146,20 +151,18 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
     }
   }
   if (blockDim.y > 1) __syncthreads();
-  const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
+  // The rows of threads share the packs among them.
+  mine = accumulators + threadIdx.x;
   float* part = a.partials + static_cast<long long>(blockIdx.x) * columns;
-  if (blockDim.y == 1) {
-    for (unsigned c = begin; c < columns; c += step) {
+  for (unsigned c = begin + threadIdx.y * step; c < columns;
+       c += blockDim.y * step) {
 #pragma unroll
-      for (int i = 0; i < V; ++i) part[c + i] = mine[c + i];
+    for (int i = 0; i < V; ++i) {
+      float sum = 0;
+      for (unsigned y = 0; y < blockDim.y; ++y)
+        sum += (&slot(c, i))[y * slots];
+      part[c + i] = sum;
     }
-    return;
-  }
-  for (unsigned c = thread; c < columns; c += blockDim.x * blockDim.y) {
-    float sum = 0;
-    for (unsigned y = 0; y < blockDim.y; ++y)
-      sum += accumulators[y * columns + c];
-    part[c] = sum;
   }
 }
 
@@ -228,9 +231,11 @@ const char* LaunchRmsNormBackward(const RmsNormBackwardDevice& a, int element,
       vectors &= more.data == nullptr || TakesVectors(more, kVector);
     const dim3 threads =
         ThreadsFor(a.shape.columns, vectors ? kVector : 1, kBackwardThreads);
-    const size_t bytes = sizeof(float) * threads.y * a.shape.columns;
+    const unsigned step = threads.x * (vectors ? kVector : 1);
+    const size_t bytes = sizeof(float) * threads.y *
+                         ((a.shape.columns + step - 1) / step * step);
     const auto on = static_cast<cudaStream_t>(stream);
-    const bool whole = threads.x * (vectors ? kVector : 1) >= a.shape.columns;
+    const bool whole = step >= a.shape.columns;
     auto* kernel = vectors ? (whole ? &RmsNormBackwardKernel<T, kVector, true>
                                     : &RmsNormBackwardKernel<T, kVector, false>)
                            : &RmsNormBackwardKernel<T, 1, false>;
