@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(kThreads)
       for (unsigned bits = masks[warp]; bits != 0; bits &= bits - 1) {
         const unsigned row = begin + warp * 32 + __ffs(bits) - 1;
         if (!mine) continue;
-        const Pack<T, V> pack = LoadPack<T, V>(
-            a.dy.data, RowIndex(a.shape, row).Offset(a.dy) + c);
+        const Pack<T, V> pack =
+            LoadPack<T, V>(a.dy.data, RowIndex(a.shape, row).Offset(a.dy) + c);
 #pragma unroll
         for (int i = 0; i < V; ++i) sum[i] += pack[i];
       }

@@ -49,7 +49,9 @@ class Filler {
     shape->columns = static_cast<unsigned>(rows_.columns);
     return Placed(*operand, rows_);
   }
-  RowsOf Like(const char* name) { return Shaped(FindTensor(call_, name), name); }
+  RowsOf Like(const char* name) {
+    return Shaped(FindTensor(call_, name), name);
+  }
   RowsOf MaybeLike(const char* name) {
     return FindTensor(call_, name) == nullptr ? RowsOf{} : Like(name);
   }
@@ -137,9 +139,8 @@ absl::Status RmsNormBackward(const Call& call) {
       filler.Flat(filler.Input("rstd"), "rstd", a.shape.rows, kFusedF32));
   a.dw = filler.Flat(filler.Output(1), "a result for the weight",
                      a.shape.columns, filler.element());
-  a.partials = static_cast<float*>(
-      filler.Flat(filler.Output(2), "partial sums", a.shape.columns,
-                  kFusedF32));
+  a.partials = static_cast<float*>(filler.Flat(filler.Output(2), "partial sums",
+                                               a.shape.columns, kFusedF32));
   if (a.shape.columns > 50000) filler.Fail("rows of at most 50000 elements");
   if (!filler.ok()) return filler.status();
   a.parts = static_cast<unsigned>(call.results[2].count / a.shape.columns);
@@ -251,9 +252,9 @@ absl::Status CrossEntropyBackward(const Call& call) {
                                a.scalar_element);
   a.lse = static_cast<float*>(
       filler.Flat(filler.Input("lse"), "lse", a.rows, kFusedF32));
-  a.dlogits = filler.Flat(filler.Output(0), "a result like the logits",
-                          static_cast<int64_t>(a.rows) * a.classes,
-                          filler.element());
+  a.dlogits =
+      filler.Flat(filler.Output(0), "a result like the logits",
+                  static_cast<int64_t>(a.rows) * a.classes, filler.element());
   if (!filler.ok()) return filler.status();
   return filler.Launched(LaunchCrossEntropy(a, filler.element(), call.stream));
 }
@@ -280,8 +281,7 @@ absl::Status EmbeddingAdd(const Call& call) {
   return filler.Launched(LaunchEmbeddingAdd(a, filler.element(), call.stream));
 }
 
-const DeviceRegistration kEmbeddingAdd("embedding_backward_add",
-                                       &EmbeddingAdd);
+const DeviceRegistration kEmbeddingAdd("embedding_backward_add", &EmbeddingAdd);
 const DeviceRegistration kRmsNorm("rms_norm", &RmsNorm);
 const DeviceRegistration kRmsNormBackward("rms_norm_backward",
                                           &RmsNormBackward);

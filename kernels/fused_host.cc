@@ -90,8 +90,7 @@ absl::Status RmsNorm(const Call& call) {
   const View addend = sums ? reader.Like("addend") : x;
   const View y = reader.Result(0), sum = sums ? reader.Result(2) : y;
   const int64_t hidden = x.rows.columns, rows = x.rows.rows();
-  const View weight =
-      reader.Flat(FindTensor(call, "weight"), "weight", hidden);
+  const View weight = reader.Flat(FindTensor(call, "weight"), "weight", hidden);
   const View rstd =
       reader.Flat(call.results.size() < 2 ? nullptr : &call.results[1],
                   "a result for rstd", rows);
@@ -126,8 +125,7 @@ absl::Status RmsNormBackward(const Call& call) {
   const View residual = adds ? reader.Like("residual") : x;
   const View dx = reader.Result(0);
   const int64_t hidden = x.rows.columns, rows = x.rows.rows();
-  const View weight =
-      reader.Flat(FindTensor(call, "weight"), "weight", hidden);
+  const View weight = reader.Flat(FindTensor(call, "weight"), "weight", hidden);
   const View rstd = reader.Flat(FindTensor(call, "rstd"), "rstd", rows);
   const View dw =
       reader.Flat(call.results.size() < 2 ? nullptr : &call.results[1],
@@ -146,8 +144,8 @@ absl::Status RmsNormBackward(const Call& call) {
     }
     for (int64_t c = 0; c < hidden; ++c) {
       const double gradient =
-          root * (dy[c] * weight.At(0, c) -
-                  value[c] * root * root * through / hidden);
+          root *
+          (dy[c] * weight.At(0, c) - value[c] * root * root * through / hidden);
       dx.Put(r, c, gradient + (adds ? residual.At(r, c) : 0));
     }
   }
@@ -202,10 +200,8 @@ absl::Status Rotate(const Call& call, const char* kernel, const char* name,
     for (int64_t c = 0; c < half; ++c) {
       const double low = x.At(r, c), high = x.At(r, c + half);
       if (back) {
-        y.Put(r, c,
-              low * cosine.At(r, c) + high * sine.At(r, c + half));
-        y.Put(r, c + half,
-              high * cosine.At(r, c + half) - low * sine.At(r, c));
+        y.Put(r, c, low * cosine.At(r, c) + high * sine.At(r, c + half));
+        y.Put(r, c + half, high * cosine.At(r, c + half) - low * sine.At(r, c));
       } else {
         y.Put(r, c, low * cosine.At(r, c) - high * sine.At(r, c));
         y.Put(r, c + half,
@@ -248,8 +244,7 @@ absl::Status ReadClasses(const char* kernel, const Call& call, Classes* c) {
   c->rows = c->classes == 0 ? 0 : c->logits->count / c->classes;
   if (c->rows == 0 || c->labels->count != c->rows)
     return Needs(kernel, "one label per row of logits");
-  if (!c->labels->strides.empty())
-    c->label_stride = c->labels->strides.back();
+  if (!c->labels->strides.empty()) c->label_stride = c->labels->strides.back();
   c->ignore = static_cast<int64_t>(FindScalar(call, "ignore_index", -100));
   c->mean = FindScalar(call, "mean", 0) != 0;
   return absl::OkStatus();
@@ -268,8 +263,7 @@ absl::Status CrossEntropy(const Call& call) {
   for (int64_t r = 0; r < c.rows; ++r) {
     double top = -std::numeric_limits<double>::infinity(), total = 0;
     for (int64_t k = 0; k < c.classes; ++k) top = std::max(top, c.At(r, k));
-    for (int64_t k = 0; k < c.classes; ++k)
-      total += std::exp(c.At(r, k) - top);
+    for (int64_t k = 0; k < c.classes; ++k) total += std::exp(c.At(r, k) - top);
     const double lse = top + std::log(total);
     const int64_t label = c.Label(r);
     double loss = 0;
@@ -301,8 +295,7 @@ absl::Status CrossEntropyBackward(const Call& call) {
       call.results[0].count != c.logits->count)
     return Needs("cross_entropy_backward",
                  "dloss, lse, total_weight and one result like the logits");
-  const double scale =
-      Load(*dloss, 0) / (c.mean ? Load(*total, 0) : 1.0);
+  const double scale = Load(*dloss, 0) / (c.mean ? Load(*total, 0) : 1.0);
   for (int64_t r = 0; r < c.rows; ++r) {
     const int64_t label = c.Label(r);
     for (int64_t k = 0; k < c.classes; ++k) {
@@ -350,11 +343,9 @@ const Registration kRmsNorm("rms_norm", &RmsNorm, nullptr);
 const Registration kRmsNormBackward("rms_norm_backward", &RmsNormBackward,
                                     nullptr);
 const Registration kSwiGlu("swiglu", &SwiGlu, nullptr);
-const Registration kSwiGluBackward("swiglu_backward", &SwiGluBackward,
-                                   nullptr);
+const Registration kSwiGluBackward("swiglu_backward", &SwiGluBackward, nullptr);
 const Registration kRotary("rotary", &Rotary, nullptr);
-const Registration kRotaryBackward("rotary_backward", &RotaryBackward,
-                                   nullptr);
+const Registration kRotaryBackward("rotary_backward", &RotaryBackward, nullptr);
 const Registration kCrossEntropy("cross_entropy", &CrossEntropy, nullptr);
 const Registration kCrossEntropyBackward("cross_entropy_backward",
                                          &CrossEntropyBackward, nullptr);

@@ -121,9 +121,8 @@ __global__ void SumLossKernel(CrossEntropyDevice a) {
   }
   if (threadIdx.x != 0) return;
   // Without any label the mean is NaN, as eager's is.
-  WriteScalar(
-      a.loss, a.scalar_element,
-      static_cast<float>(a.mean ? sums[0] / counts[0] : sums[0]));
+  WriteScalar(a.loss, a.scalar_element,
+              static_cast<float>(a.mean ? sums[0] / counts[0] : sums[0]));
   WriteScalar(a.total_weight, a.scalar_element, static_cast<float>(counts[0]));
 }
 
@@ -155,8 +154,8 @@ const char* LaunchCrossEntropy(const CrossEntropyDevice& a, int element,
   return WithElement(element, [&](auto type) -> const char* {
     using T = decltype(type);
     constexpr int kVector = 16 / sizeof(T);
-    const bool vectors = a.classes % kVector == 0 && IsAligned(a.logits) &&
-                         IsAligned(a.dlogits);
+    const bool vectors =
+        a.classes % kVector == 0 && IsAligned(a.logits) && IsAligned(a.dlogits);
     const auto on = static_cast<cudaStream_t>(stream);
     if (a.dlogits != nullptr) {
       auto* kernel =

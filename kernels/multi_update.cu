@@ -81,8 +81,7 @@ __device__ void Step(const Constants& c, float& p, float g, float& m,
           ? __fadd_rn(m, __fmul_rn(c.weight1, difference))
           : __fadd_rn(g, -__fmul_rn(difference, __fadd_rn(1.0f, -c.weight1)));
   v = __fadd_rn(__fmul_rn(v, c.beta2), __fmul_rn(__fmul_rn(c.weight2, g), g));
-  const float denominator =
-      __fadd_rn(__fdiv_rn(__fsqrt_rn(v), c.root), c.eps);
+  const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), c.root), c.eps);
   p = __fadd_rn(p, __fmul_rn(c.size, __fdiv_rn(m, denominator)));
 }
 
@@ -133,9 +132,8 @@ __global__ void __launch_bounds__(kThreads)
     const int t = TensorOf(b, b.first_chunk, chunk);
     const size_t begin =
         static_cast<size_t>(chunk - b.first_chunk[t]) * kUpdateChunk;
-    const size_t end = begin + kUpdateChunk < b.counts[t]
-                           ? begin + kUpdateChunk
-                           : b.counts[t];
+    const size_t end =
+        begin + kUpdateChunk < b.counts[t] ? begin + kUpdateChunk : b.counts[t];
     size_t tail = begin + threadIdx.x;
     if constexpr (kVectors) {
       float* params = static_cast<float*>(b.params[t]);
@@ -168,8 +166,7 @@ __global__ void __launch_bounds__(kThreads)
       WriteElement(b.params[t], b.param_element, i, p);
       WriteElement(b.exp_avgs[t], b.average_element, i, m);
       WriteElement(b.exp_avg_sqs[t], b.square_element, i, v);
-      if (b.copy_element >= 0)
-        WriteElement(b.copies[t], b.copy_element, i, p);
+      if (b.copy_element >= 0) WriteElement(b.copies[t], b.copy_element, i, p);
     }
   }
 }
@@ -224,8 +221,8 @@ __global__ void __launch_bounds__(kThreads)
     NormSumsKernel(const __grid_constant__ NormBatch b) {
   const int t = blockIdx.x;
   double sum = 0;
-  for (unsigned part = b.first_part[t] + threadIdx.x; part < b.first_part[t + 1];
-       part += kThreads)
+  for (unsigned part = b.first_part[t] + threadIdx.x;
+       part < b.first_part[t + 1]; part += kThreads)
     sum += b.partials[part];
   sum = BlockSum(sum);
   if (threadIdx.x == 0) b.sums[t] = sum;
@@ -261,23 +258,21 @@ bool IsAligned(const void* data) {
 const char* LaunchMultiAdamW(const AdamWBatch& b, void* stream) {
   const unsigned chunks = b.first_chunk[b.tensors];
   if (chunks == 0) return nullptr;
-  bool vectors = b.param_element == kUpdateF32 &&
-                 b.grad_element == kUpdateF32 &&
-                 b.average_element == kUpdateF32 &&
-                 b.square_element == kUpdateF32;
+  bool vectors =
+      b.param_element == kUpdateF32 && b.grad_element == kUpdateF32 &&
+      b.average_element == kUpdateF32 && b.square_element == kUpdateF32;
   for (int t = 0; t < b.tensors; ++t)
     vectors &= IsAligned(b.params[t]) && IsAligned(b.grads[t]) &&
                IsAligned(b.exp_avgs[t]) && IsAligned(b.exp_avg_sqs[t]) &&
                (b.copy_element < 0 || IsAligned(b.copies[t]));
-  auto* kernel =
-      !vectors ? &MultiAdamWKernel<false, float>
-      : b.copy_element == kUpdateF16
-          ? &MultiAdamWKernel<true, __half>
-          : (b.copy_element == kUpdateBF16
-                 ? &MultiAdamWKernel<true, __nv_bfloat16>
-                 : &MultiAdamWKernel<true, float>);
-  kernel<<<chunks < kMaxBlocks ? chunks : kMaxBlocks, kThreads, 0,
-           static_cast<cudaStream_t>(stream)>>>(b);
+  auto* kernel = !vectors ? &MultiAdamWKernel<false, float>
+                 : b.copy_element == kUpdateF16
+                     ? &MultiAdamWKernel<true, __half>
+                     : (b.copy_element == kUpdateBF16
+                            ? &MultiAdamWKernel<true, __nv_bfloat16>
+                            : &MultiAdamWKernel<true, float>);
+  kernel < <<chunks<kMaxBlocks ? chunks : kMaxBlocks, kThreads, 0,
+                    static_cast<cudaStream_t>(stream)>>>(b);
   return LastError();
 }
 

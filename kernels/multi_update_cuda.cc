@@ -89,8 +89,7 @@ absl::Status MultiAdamW(const Call& call) {
 
   const size_t count = lists[0]->size();
   for (size_t begin = 0; begin < count; begin += kUpdateBatch) {
-    b.tensors = static_cast<int>(
-        std::min<size_t>(kUpdateBatch, count - begin));
+    b.tensors = static_cast<int>(std::min<size_t>(kUpdateBatch, count - begin));
     unsigned chunks = 0;
     for (int t = 0; t < b.tensors; ++t) {
       const size_t i = begin + static_cast<size_t>(t);
@@ -132,15 +131,15 @@ absl::Status MultiGradNorm(const Call& call) {
   const Operand& partials = call.results[3];
   if (partials.data == nullptr || partials.element != Element::kF64 ||
       partials.count < parts + static_cast<int64_t>(grads->size()))
-    return Needs("multi_grad_norm",
-                 absl::StrCat("room for ",
-                              parts + static_cast<int64_t>(grads->size()),
-                              " partial sums of f64"));
+    return Needs(
+        "multi_grad_norm",
+        absl::StrCat("room for ", parts + static_cast<int64_t>(grads->size()),
+                     " partial sums of f64"));
   double* const sums = static_cast<double*>(partials.data) + parts;
   b.partials = static_cast<double*>(partials.data);
   for (size_t begin = 0; begin < grads->size(); begin += kNormBatch) {
-    b.tensors = static_cast<int>(
-        std::min<size_t>(kNormBatch, grads->size() - begin));
+    b.tensors =
+        static_cast<int>(std::min<size_t>(kNormBatch, grads->size() - begin));
     unsigned part = 0;
     for (int t = 0; t < b.tensors; ++t) {
       const Operand& grad = (*grads)[begin + static_cast<size_t>(t)];

@@ -60,8 +60,8 @@ struct NormResult {
   const double* sums;
   int count;
   DeviceScalar divisor;
-  double max_norm;        // not positive: no limit
-  float* norm;            // each of these may be nullptr
+  double max_norm;  // not positive: no limit
+  float* norm;      // each of these may be nullptr
   float* factor;
   unsigned char* finite;
 };

@@ -49,8 +49,7 @@ absl::Status MultiAdamW(const Call& call) {
 }
 
 absl::Status MultiGradNorm(const Call& call) {
-  if (call.results.size() != 4)
-    return Needs("multi_grad_norm", "four results");
+  if (call.results.size() != 4) return Needs("multi_grad_norm", "four results");
   // A result that nobody reads has no memory.
   double unread[3];
   Call one = call;

@@ -62,8 +62,9 @@ __global__ void __launch_bounds__(1024)
 
 // Every block takes the rows part, part + parts, ... and sums their share of
 // the weight's gradient in shared memory, where each column has one thread per
-// row of threads. A thread keeps one pack of its row; what memory it needs after
-// the row's sum it asks for before. `kWhole`: the threads' packs are the row.
+// row of threads. A thread keeps one pack of its row; what memory it needs
+// after the row's sum it asks for before. `kWhole`: the threads' packs are the
+// row.
 template <typename T, int V, bool kWhole>
 __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
     RmsNormBackwardKernel(const __grid_constant__ RmsNormBackwardDevice a) {
@@ -82,8 +83,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
   }
   const bool keeps = begin < columns;
   const bool adds = a.residual.data != nullptr;
-  for (unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
-       row < a.shape.rows; row += gridDim.x * blockDim.y) {
+  for (unsigned row = blockIdx.x * blockDim.y + threadIdx.y; row < a.shape.rows;
+       row += gridDim.x * blockDim.y) {
     const RowIndex index(a.shape, row);
     const long long x = index.Offset(a.x);
     long long dy[3];
@@ -116,7 +117,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
     float kept_dy[V];
     if (keeps) {
       kept_x = LoadPack<T, V>(a.x.data, x + begin);
-      if (adds) kept_residual = LoadPack<T, V>(a.residual.data, residual + begin);
+      if (adds)
+        kept_residual = LoadPack<T, V>(a.residual.data, residual + begin);
       read_dy(begin, kept_dy);
       add(kept_dy, kept_x, LoadPack<T, V>(a.weight, begin));
     }
@@ -159,8 +161,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       float sum = 0;
-      for (unsigned y = 0; y < blockDim.y; ++y)
-        sum += (&slot(c, i))[y * slots];
+      for (unsigned y = 0; y < blockDim.y; ++y) sum += (&slot(c, i))[y * slots];
       part[c + i] = sum;
     }
   }
@@ -240,10 +241,9 @@ const char* LaunchRmsNormBackward(const RmsNormBackwardDevice& a, int element,
                                     : &RmsNormBackwardKernel<T, kVector, false>)
                            : &RmsNormBackwardKernel<T, 1, false>;
     if (bytes > 48 * 1024) {
-      const cudaError_t error =
-          cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes));
+      const cudaError_t error = cudaFuncSetAttribute(
+          reinterpret_cast<const void*>(kernel),
+          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
       if (error != cudaSuccess) return cudaGetErrorString(error);
     }
     kernel<<<a.parts, threads, bytes, on>>>(a);

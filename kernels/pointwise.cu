@@ -80,16 +80,14 @@ const char* LaunchSwiGlu(const SwiGluDevice& a, int element, void* stream) {
     using T = decltype(type);
     constexpr int kVector = 16 / sizeof(T);
     bool vectors = a.count % kVector == 0;
-    for (const void* data : {a.gate, a.up, a.dy,
-                             static_cast<const void*>(a.first),
-                             static_cast<const void*>(a.second)})
+    for (const void* data :
+         {a.gate, a.up, a.dy, static_cast<const void*>(a.first),
+          static_cast<const void*>(a.second)})
       vectors &= IsAligned(data);
-    auto* kernel =
-        a.dy == nullptr
-            ? (vectors ? &SwiGluKernel<T, kVector, false>
-                       : &SwiGluKernel<T, 1, false>)
-            : (vectors ? &SwiGluKernel<T, kVector, true>
-                       : &SwiGluKernel<T, 1, true>);
+    auto* kernel = a.dy == nullptr ? (vectors ? &SwiGluKernel<T, kVector, false>
+                                              : &SwiGluKernel<T, 1, false>)
+                                   : (vectors ? &SwiGluKernel<T, kVector, true>
+                                              : &SwiGluKernel<T, 1, true>);
     const long long threads = a.count / (vectors ? kVector : 1);
     const auto blocks =
         static_cast<unsigned>((threads + kThreads - 1) / kThreads);

@@ -220,11 +220,10 @@ void buildSchedulePhase(OpPassManager& manager,
   plan.addPass(createVerifySchedule());
 }
 
-const llvm::StringRef kKeys[] = {"mode",       "mesh",         "zero",
-                                 "ep",         "sp",           "optimizer",
-                                 "sidecar",    "eval-sidecar", "config",
-                                 "stop-after", "save-phases",  "output",
-                                 "fuse"};
+const llvm::StringRef kKeys[] = {
+    "mode",        "mesh",    "zero",         "ep",     "sp",
+    "optimizer",   "sidecar", "eval-sidecar", "config", "stop-after",
+    "save-phases", "output",  "fuse"};
 
 // The value at `text`'s start and its end: up to the next space, or what stands
 // between matching quotes or braces (which belong to it).
@@ -384,8 +383,8 @@ void registerPassesAndPipelines() {
   mlir::registerPassPipeline(
       "train-pipeline",
       "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
-      "mode=train|replay optimizer={json} sidecar=FILE stop-after=graph|sched "
-      "save-phases=DIR",
+      "mode=train|replay optimizer={json} fuse=auto|always|never sidecar=FILE "
+      "stop-after=graph|sched save-phases=DIR",
       [](OpPassManager& manager, llvm::StringRef text,
          llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report)
           -> mlir::LogicalResult {

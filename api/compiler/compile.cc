@@ -109,6 +109,7 @@ std::string writeReproducer(const CompileOptions& options,
   const TrainingPipelineOptions& pipeline = options.pipeline;
   std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh;
   if (pipeline.mode == "train") flags += " optimizer=" + pipeline.optimizer;
+  if (pipeline.fuse != "auto") flags += " fuse=" + pipeline.fuse;
   if (!pipeline.sidecar.empty()) flags += " sidecar=" + pipeline.sidecar;
   if (!pipeline.evalSidecar.empty())
     flags += " eval-sidecar=" + pipeline.evalSidecar;

@@ -259,16 +259,15 @@ LogicalResult CompositeOp::verify() {
 
 LogicalResult KernelOp::verify() {
   llvm::StringSet<> names;
-  for (llvm::StringRef name :
-       getOperandNames().getAsValueRange<StringAttr>()) {
+  for (llvm::StringRef name : getOperandNames().getAsValueRange<StringAttr>()) {
     if (!names.insert(name).second)
       return emitOpError("names two operands '")
              << name << "' (graph_kernel_r1)";
   }
   if (getOperandNames().size() != getInputs().size())
-    return emitOpError("has ") << getInputs().size() << " operands and "
-                               << getOperandNames().size()
-                               << " names for them (graph_kernel_r1)";
+    return emitOpError("has ")
+           << getInputs().size() << " operands and " << getOperandNames().size()
+           << " names for them (graph_kernel_r1)";
   for (NamedAttribute scalar : getScalars()) {
     Attribute value = scalar.getValue();
     auto integer = llvm::dyn_cast<IntegerAttr>(value);
@@ -283,9 +282,9 @@ LogicalResult KernelOp::verify() {
              << scalar.getName().getValue() << "' (graph_kernel_r2)";
   }
   if (getOverwrites().size() != getResults().size())
-    return emitOpError("has ") << getResults().size() << " results and "
-                               << getOverwrites().size()
-                               << " entries in overwrites (graph_kernel_r3)";
+    return emitOpError("has ")
+           << getResults().size() << " results and " << getOverwrites().size()
+           << " entries in overwrites (graph_kernel_r3)";
   llvm::DenseSet<int64_t> taken;
   for (auto [i, number] : llvm::enumerate(getOverwrites())) {
     if (number == -1) continue;

@@ -84,9 +84,9 @@ LogicalResult MultiAdamWOp::verify() {
   if (!getCopies().empty()) lists.push_back(getCopies());
   for (OperandRange list : lists) {
     if (list.size() != count)
-      return emitOpError("updates ") << count << " parameters with "
-                                     << list.size()
-                                     << " values (optim_multi_adamw_r1)";
+      return emitOpError("updates ")
+             << count << " parameters with " << list.size()
+             << " values (optim_multi_adamw_r1)";
     for (auto [param, value] : llvm::zip(getParams(), list)) {
       if (shapeOf(value) != shapeOf(param))
         return emitOpError("updates ")

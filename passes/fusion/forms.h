@@ -80,7 +80,6 @@ llvm::SmallVector<int64_t> stridesOf(mlir::RankedTensorType type);
 // "" if every value is a bf16, f16 or f32 tensor of one element type and of up
 // to four dimensions whose last one is dense; else what is not.
 std::string checkRows(std::initializer_list<mlir::Value> values);
-// A type of `like`'s shape.
 mlir::RankedTensorType rowMajor(llvm::ArrayRef<int64_t> shape,
                                 mlir::Type element);
 bool isContiguous(mlir::RankedTensorType type);

@@ -48,17 +48,16 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
     for (auto composite : body.getOps<CompositeOp>()) {
       if (!composite.getKind().ends_with("_backward")) {
         forwards.push_back(composite);
-      } else if (Attribute node =
-                     composite->getAttr(GraphDialect::kNodeAttr)) {
+      } else if (Attribute node = composite->getAttr(GraphDialect::kNodeAttr)) {
         backwards[{composite.getKindAttr(), node}] = composite;
       }
     }
     llvm::MapVector<llvm::StringRef, int64_t> fused, left;
     for (CompositeOp forward : forwards) {
       llvm::StringRef kind = keep(forward.getKind());
-      auto partner = backwards.find(
-          {StringAttr::get(&getContext(), kind + "_backward"),
-           forward->getAttr(GraphDialect::kNodeAttr)});
+      auto partner =
+          backwards.find({StringAttr::get(&getContext(), kind + "_backward"),
+                          forward->getAttr(GraphDialect::kNodeAttr)});
       CompositeOp backward =
           partner == backwards.end() ? CompositeOp() : partner->second;
       std::string why;
@@ -73,8 +72,7 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
       forward.emitRemark("left to be inlined: ") << kind << ": " << why;
       left[kind] += 1;
     }
-    for (auto& [key, backward] : backwards)
-      left[keep(backward.getKind())] += 1;
+    for (auto& [key, backward] : backwards) left[keep(backward.getKind())] += 1;
     for (Operation& op : llvm::make_early_inc_range(body)) {
       Launch launch;
       std::string why = embeddingSumForm(&op, launch);
@@ -137,9 +135,8 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
   static void replace(const Launch& launch, KernelOp kernel) {
     for (auto [value, number] : launch.replaces) {
       Value with = kernel.getResult(number);
-      value.replaceUsesWithIf(with, [&](OpOperand& use) {
-        return use.getOwner() != kernel;
-      });
+      value.replaceUsesWithIf(
+          with, [&](OpOperand& use) { return use.getOwner() != kernel; });
     }
   }
 
@@ -176,9 +173,8 @@ class FuseKernels : public impl::FuseKernelsBase<FuseKernels> {
     return kernel;
   }
 
-  DictionaryAttr counts(
-      const llvm::MapVector<llvm::StringRef, int64_t>& fused,
-      const llvm::MapVector<llvm::StringRef, int64_t>& left) {
+  DictionaryAttr counts(const llvm::MapVector<llvm::StringRef, int64_t>& fused,
+                        const llvm::MapVector<llvm::StringRef, int64_t>& left) {
     Builder builder(&getContext());
     auto dictionary = [&](const auto& map) {
       llvm::SmallVector<NamedAttribute> entries;

@@ -45,9 +45,9 @@ std::string keyOf(const Update& update) {
     if (value) stream << elementOf(value) << ' ';
   for (Value scalar : {op.getFactor(), op.getFinite()})
     stream << scalar.getAsOpaquePointer() << ' ';
-  for (Attribute number : {op.getBeta1Attr(), op.getBeta2Attr(),
-                           op.getEpsAttr(), op.getWeightDecayAttr(),
-                           op.getLrScaleAttr()})
+  for (Attribute number :
+       {op.getBeta1Attr(), op.getBeta2Attr(), op.getEpsAttr(),
+        op.getWeightDecayAttr(), op.getLrScaleAttr()})
     stream << number << ' ';
   if (auto average = op.getGrad().getDefiningOp<optim::AverageOp>())
     stream << average.getDivisor();
@@ -72,8 +72,7 @@ class FuseUpdates : public impl::FuseUpdatesBase<FuseUpdates> {
     }
     for (llvm::ArrayRef<Update> group : groups) join(group);
     for (auto norm : body.getOps<optim::GradNormOp>()) {
-      if (!elementOf(norm.getResult()).isF64())
-        norm.setFused(true);
+      if (!elementOf(norm.getResult()).isF64()) norm.setFused(true);
     }
   }
 
@@ -95,8 +94,8 @@ class FuseUpdates : public impl::FuseUpdatesBase<FuseUpdates> {
   bool joinable(Update& update) const {
     optim::AdamWOp op = update.adamw;
     if (elementOf(op.getParam()).isF64()) return false;
-    for (Value value : {op.getParam(), op.getGrad(), op.getExpAvg(),
-                        op.getExpAvgSq()})
+    for (Value value :
+         {op.getParam(), op.getGrad(), op.getExpAvg(), op.getExpAvgSq()})
       if (llvm::cast<RankedTensorType>(value.getType()).getEncoding())
         return false;
     if (!isReturnOnly(op.getNewExpAvg()) || !isReturnOnly(op.getNewExpAvgSq()))

@@ -15,8 +15,7 @@ bool keepsRows(Operation* op) {
   RankedTensorType from = tensorType(op->getOperand(0)),
                    to = tensorType(op->getResult(0));
   return isContiguous(from) && isContiguous(to) && from.getRank() > 0 &&
-         to.getRank() > 0 &&
-         from.getNumElements() == to.getNumElements() &&
+         to.getRank() > 0 && from.getNumElements() == to.getNumElements() &&
          from.getShape().back() == to.getShape().back();
 }
 
@@ -121,8 +120,8 @@ std::string crossEntropyForm(Pair& pair) {
   llvm::SmallVector<std::pair<std::string, Attribute>> scalars = {
       {"ignore_index", nll->getAttr("ignore_index")},
       {"mean", IntegerAttr::get(i64, reduction == 1)}};
-  auto perRow = rowMajor({tensorType(wide).getDimSize(0)},
-                         Float32Type::get(context));
+  auto perRow =
+      rowMajor({tensorType(wide).getDimSize(0)}, Float32Type::get(context));
   Launch& first = pair.first;
   first.kernel = "cross_entropy";
   // The labels stand where nll_loss_forward has them.

@@ -98,15 +98,15 @@ std::string forwardForm(Pair& pair, const Scope& scope, Match& match) {
   if (hidden > kMaxHidden)
     return "rows of " + std::to_string(hidden) + " elements are longer than " +
            std::to_string(kMaxHidden);
-  auto rootType = llvm::cast<RankedTensorType>(
-      match.op("root")->getResult(0).getType());
+  auto rootType =
+      llvm::cast<RankedTensorType>(match.op("root")->getResult(0).getType());
   if (!rootType.getElementType().isF32() || !isContiguous(rootType))
     return "it is not computed in f32";
   auto other = match.op("eps")->getAttr("other");
-  double eps = llvm::isa<FloatAttr>(other)
-                   ? llvm::cast<FloatAttr>(other).getValueAsDouble()
-                   : static_cast<double>(
-                         llvm::cast<IntegerAttr>(other).getInt());
+  double eps =
+      llvm::isa<FloatAttr>(other)
+          ? llvm::cast<FloatAttr>(other).getValueAsDouble()
+          : static_cast<double>(llvm::cast<IntegerAttr>(other).getInt());
 
   Launch& launch = pair.first;
   launch.kernel = "rms_norm";
@@ -120,8 +120,7 @@ std::string forwardForm(Pair& pair, const Scope& scope, Match& match) {
   launch.result(rootType);
   if (sum) launch.replaces.push_back({x, launch.result(x.getType(), "x")});
   for (OpResult result : forward.getResults()) {
-    if (result != y &&
-        scope.origin(result) == match.op("root")->getResult(0))
+    if (result != y && scope.origin(result) == match.op("root")->getResult(0))
       launch.replaces.push_back({result, 1});
   }
   return "";
@@ -142,7 +141,7 @@ std::string backwardForm(Pair& pair, const Scope& scope, Match match) {
     if (terms.size() < 2 || terms.size() > 3) continue;
     Match attempt = match;
     auto take = [&](llvm::StringRef pattern) {
-      for (Value*at = terms.begin(); at != terms.end(); ++at) {
+      for (Value* at = terms.begin(); at != terms.end(); ++at) {
         if (!scope.matches(*at, pattern, attempt)) continue;
         terms.erase(at);
         return true;

@@ -26,7 +26,8 @@ Node parse(llvm::StringRef& text) {
   node.variable = !parenthesis && text.consume_front("?");
   node.name = text.take_until([](char c) {
                     return c == ' ' || c == ')' || c == ':' || c == '=';
-                  }).str();
+                  })
+                  .str();
   text = text.drop_front(node.name.size());
   if (text.consume_front(":")) {
     node.label =
@@ -85,8 +86,8 @@ bool matchNode(const Scope& scope, Value value, const Node& node,
     Match attempt = match;
     bool same = true;
     for (size_t i = 0; same && i < node.parts.size(); ++i)
-      same = matchNode(scope, op->getOperand(swapped ? 1 - i : i), node.parts[i],
-                       attempt);
+      same = matchNode(scope, op->getOperand(swapped ? 1 - i : i),
+                       node.parts[i], attempt);
     if (!same) continue;
     match = std::move(attempt);
     if (!node.label.empty()) match.ops[node.label] = op;

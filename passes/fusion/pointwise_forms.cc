@@ -80,8 +80,8 @@ RankedTensorType transposedFrom(RankedTensorType contiguous,
 std::string swigluForm(Pair& pair) {
   Scope scope(pair.forward, pair.backward);
   Match match;
-  Value y = resultMatching(pair.forward, scope,
-                           "(mul.Tensor (silu ?gate) ?up)", match);
+  Value y = resultMatching(pair.forward, scope, "(mul.Tensor (silu ?gate) ?up)",
+                           match);
   if (!y) return "its operators are not silu(gate) * up";
   Value gate = match["gate"], up = match["up"];
   if (std::string why = denseAlike({gate, up, y}); !why.empty()) return why;
@@ -94,9 +94,9 @@ std::string swigluForm(Pair& pair) {
 
   Value dup = resultMatching(pair.backward, scope,
                              "(mul.Tensor ?dy (silu ?gate))", match);
-  Value dgate = resultMatching(
-      pair.backward, scope, "(silu_backward (mul.Tensor ?dy ?up) ?gate)",
-      match);
+  Value dgate =
+      resultMatching(pair.backward, scope,
+                     "(silu_backward (mul.Tensor ?dy ?up) ?gate)", match);
   if (!dup || !dgate || pair.backward.getNumResults() != 2)
     return "its gradient is not computed as expected";
   Value dy = match["dy"];
@@ -183,10 +183,9 @@ std::string rotaryForm(Pair& pair) {
               transpose->hasOneUse()
           ? *transpose->user_begin()
           : nullptr;
-  auto format =
-      clone && clone->getName().stripDialect() == "clone"
-          ? clone->getAttrOfType<StringAttr>("memory_format")
-          : StringAttr();
+  auto format = clone && clone->getName().stripDialect() == "clone"
+                    ? clone->getAttrOfType<StringAttr>("memory_format")
+                    : StringAttr();
   RankedTensorType type = tensorType(dx);
   if (format && format.getValue() == "contiguous" &&
       isContiguous(tensorType(clone->getResult(0)))) {

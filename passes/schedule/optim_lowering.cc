@@ -37,14 +37,13 @@ Value SectionLowering::normPartials(mlir::Operation* op,
   constexpr int64_t kPartElements = 65536;
   int64_t parts = 0;
   for (Value gradient : norm.getGradients()) {
-    int64_t elements = mlir::cast<mlir::RankedTensorType>(gradient.getType())
-                           .getNumElements();
+    int64_t elements =
+        mlir::cast<mlir::RankedTensorType>(gradient.getType()).getNumElements();
     parts += (elements + kPartElements - 1) / kPartElements + 1;
   }
-  return makeBuffer(
-      builder, op->getLoc(),
-      mlir::RankedTensorType::get({parts}, builder.getF64Type()),
-      sched::Arena::Scratch, sched::Category::Temporary, "");
+  return makeBuffer(builder, op->getLoc(),
+                    mlir::RankedTensorType::get({parts}, builder.getF64Type()),
+                    sched::Arena::Scratch, sched::Category::Temporary, "");
 }
 
 LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {

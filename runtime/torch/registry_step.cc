@@ -96,8 +96,8 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
   std::map<std::string, std::string> runtime;
   auto add = [&](const std::string& name, int64_t value) -> absl::Status {
     if (value < 0)
-      return absl::InvalidArgumentError(absl::StrCat(
-          "kernel argument '", name, "' has an absent tensor"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("kernel argument '", name, "' has an absent tensor"));
     absl::StatusOr<kernels::Operand> operand =
         OperandOf(step.name, name, tensors.at(static_cast<uint32_t>(value)));
     if (!operand.ok()) return operand.status();

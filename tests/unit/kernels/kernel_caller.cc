@@ -1,6 +1,6 @@
-// Calls a kernel of the registry by name from plain C: what the tests of kernels
-// in Python go through (kernel_caller.py). Invariant: nothing is checked here
-// that a kernel should check itself.
+// Calls a kernel of the registry by name from plain C: what the tests of
+// kernels in Python go through (kernel_caller.py). Invariant: nothing is
+// checked here that a kernel should check itself.
 
 #include <cstdint>
 #include <string>
