@@ -9,6 +9,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -271,8 +272,9 @@ const char* LaunchMultiAdamW(const AdamWBatch& b, void* stream) {
                      : (b.copy_element == kUpdateBF16
                             ? &MultiAdamWKernel<true, __nv_bfloat16>
                             : &MultiAdamWKernel<true, float>);
-  kernel < <<chunks<kMaxBlocks ? chunks : kMaxBlocks, kThreads, 0,
-                    static_cast<cudaStream_t>(stream)>>>(b);
+  const unsigned blocks = std::min(chunks, kMaxBlocks);
+  const auto on = static_cast<cudaStream_t>(stream);
+  kernel<<<blocks, kThreads, 0, on>>>(b);
   return LastError();
 }
 
