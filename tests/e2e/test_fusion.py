@@ -1,7 +1,7 @@
 """A training step whose norms, rotary embeddings, SwiGLUs, loss and update run as kernels, against the same step of captured operators and against eager PyTorch.
 
 Fused steps round less often, so in f32 they agree to f32's accuracy, and in bf16 as closely as bf16 agrees with f32. Broken on purpose: the residual left out of
-rms_norm_backward, and one of three gradients left out of its sum: test_losses_agree fails at the second step."""
+rms_norm_backward, and one of three gradients left out of its sum: test_losses_agree fails."""
 
 import dataclasses
 
