@@ -8,12 +8,11 @@
 namespace heddle::kernels {
 namespace {
 
-// Packs of a row that one thread keeps, in the forward kernel.
-constexpr int kKept = 2;
 constexpr int kBackwardThreads = 512;
 
-template <typename T, int V>
-__global__ void __launch_bounds__(1024)
+// A thread keeps `kKept` packs of its row.
+template <typename T, int V, int kKept>
+__global__ void __launch_bounds__(kKept == 8 ? 128 : 1024)
     RmsNormKernel(const __grid_constant__ RmsNormDevice a) {
   const unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
   // Whole warps leave, and only where rows are warps' own.
@@ -158,12 +157,14 @@ __global__ void __launch_bounds__(kBackwardThreads, kWhole ? 2 : 1)
   float* part = a.partials + static_cast<long long>(blockIdx.x) * columns;
   for (unsigned c = begin + threadIdx.y * step; c < columns;
        c += blockDim.y * step) {
+    Pack<float, V> sums;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      float sum = 0;
-      for (unsigned y = 0; y < blockDim.y; ++y) sum += (&slot(c, i))[y * slots];
-      part[c + i] = sum;
+      sums.v[i] = 0;
+      for (unsigned y = 0; y < blockDim.y; ++y)
+        sums.v[i] += (&slot(c, i))[y * slots];
     }
+    StorePack<float, V>(part, c, sums);
   }
 }
 
@@ -187,13 +188,21 @@ __global__ void SumPartsKernel(const float* partials, unsigned parts,
   static_cast<T*>(out)[c] = FromFloat<T>(sum);
 }
 
-// A thread per pack while a block of `most` holds that many; a warp per row
-// where rows are short.
-dim3 ThreadsFor(unsigned columns, unsigned vector, unsigned most) {
-  const unsigned packs = (columns + vector - 1) / vector;
+unsigned WholeWarps(unsigned threads) { return (threads + 31) / 32 * 32; }
+
+// Forward: a warp per row of up to eight packs a thread, then a block of up to
+// four; what is longer is read twice.
+dim3 ForwardThreads(unsigned packs) {
+  if (packs <= 256) return dim3(32, 4);
+  const unsigned threads = (packs + 3) / 4;
+  return dim3(threads >= 1024 ? 1024 : WholeWarps(threads));
+}
+
+// Backward: a warp per row where rows are short, then a thread per pack while a
+// block holds that many.
+dim3 BackwardThreads(unsigned packs) {
   if (packs <= 64) return dim3(32, 8);
-  const unsigned threads = packs <= 512 ? packs : (packs + kKept - 1) / kKept;
-  return dim3(threads >= most ? most : (threads + 31) / 32 * 32);
+  return dim3(packs >= kBackwardThreads ? kBackwardThreads : WholeWarps(packs));
 }
 
 }  // namespace
@@ -208,15 +217,16 @@ const char* LaunchRmsNorm(const RmsNormDevice& a, int element, void* stream) {
         TakesVectors(a.x, kVector) && TakesVectors(a.y, kVector) &&
         (!adds ||
          (TakesVectors(a.addend, kVector) && TakesVectors(a.sum, kVector)));
+    const unsigned vector = vectors ? kVector : 1;
     const dim3 threads =
-        ThreadsFor(a.shape.columns, vectors ? kVector : 1, 1024);
+        ForwardThreads((a.shape.columns + vector - 1) / vector);
     const unsigned blocks = (a.shape.rows + threads.y - 1) / threads.y;
     const auto on = static_cast<cudaStream_t>(stream);
-    if (vectors) {
-      RmsNormKernel<T, kVector><<<blocks, threads, 0, on>>>(a);
-    } else {
-      RmsNormKernel<T, 1><<<blocks, threads, 0, on>>>(a);
-    }
+    auto* kernel = threads.y > 1 ? (vectors ? &RmsNormKernel<T, kVector, 8>
+                                            : &RmsNormKernel<T, 1, 8>)
+                                 : (vectors ? &RmsNormKernel<T, kVector, 4>
+                                            : &RmsNormKernel<T, 1, 4>);
+    kernel<<<blocks, threads, 0, on>>>(a);
     return LastError();
   });
 }
@@ -230,9 +240,10 @@ const char* LaunchRmsNormBackward(const RmsNormBackwardDevice& a, int element,
                    TakesVectors(a.x, kVector) && TakesVectors(a.dx, kVector);
     for (const RowsOf& more : {a.dy[0], a.dy[1], a.dy[2], a.residual})
       vectors &= more.data == nullptr || TakesVectors(more, kVector);
+    const unsigned vector = vectors ? kVector : 1;
     const dim3 threads =
-        ThreadsFor(a.shape.columns, vectors ? kVector : 1, kBackwardThreads);
-    const unsigned step = threads.x * (vectors ? kVector : 1);
+        BackwardThreads((a.shape.columns + vector - 1) / vector);
+    const unsigned step = threads.x * vector;
     const size_t bytes = sizeof(float) * threads.y *
                          ((a.shape.columns + step - 1) / step * step);
     const auto on = static_cast<cudaStream_t>(stream);

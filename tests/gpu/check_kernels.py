@@ -28,7 +28,7 @@ def compare(what, got, want, scale=1.0):
     for i, (g, w) in enumerate(zip(got, want)):
         if g is None:
             continue
-        eps = max(torch.finfo(g.dtype).eps, 1e-5)
+        eps = max(torch.finfo(g.dtype).eps, 2e-5)
         g, w = g.double().cpu(), w.double().cpu()
         unit = eps * (w.abs() + 1e-2 * w.abs().max()) + 1e-30
         report(f"{what} result {i}", float(((g - w).abs() / unit).max()) if g.numel() else 0.0, 1.01 * scale)
@@ -196,7 +196,15 @@ def milliseconds(launch, launches=10):
 def bandwidths(parameters):
     source = torch.randn(2**30, device="cuda")
     target = torch.empty_like(source)
-    copied = milliseconds(lambda i: target.copy_(source))
+    times = []
+    for _ in range(10):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        target.copy_(source)  # not from a graph, whose copies go another way at two thirds of the speed
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    copied = statistics.median(times)
     ceiling = 2 * source.nbytes / copied / 1e6
     print(f"device copy of 4 GiB: {ceiling:.0f} GB/s")
     del source, target
