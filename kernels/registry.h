@@ -1,11 +1,12 @@
 // Names -> kernels: how a plan's kernel steps find their code, and what each of
-// them computes in plain loops. Contract of every kernel: tensors by argument
-// name and results by position are dense and of one layout, so a kernel walks
-// `count` elements in memory order (`sizes` where a kernel's text speaks of
-// rows and columns: row-major); scalars, strings and lists by name; nothing
-// else but the workspace is read or written. The host reference defines the
-// result; a device kernel may differ from it by rounding only where its header
-// says so.
+// them computes in plain loops. Contract of every kernel: it reads tensors by
+// argument name and scalars, strings and lists by name, writes results by
+// position and nothing else but its workspace, and on a device only enqueues
+// (no allocation, no waiting), so it may be recorded into a graph. Where sizes
+// and strides are not given, tensors are dense and of one layout, walked in
+// memory order; kernels that speak of rows and columns need them row-major. The
+// host reference defines the result; a device kernel may differ from it by
+// rounding only where kernels/README.md says so.
 
 #ifndef HEDDLE_KERNELS_REGISTRY_H_
 #define HEDDLE_KERNELS_REGISTRY_H_
@@ -26,8 +27,9 @@ struct Operand {
   void* data = nullptr;
   Element element = Element::kF32;
   int64_t count = 0;
-  // Row-major; left empty by callers of kernels that need only the count.
+  // Of each dimension, in elements; empty: dense.
   std::vector<int64_t> sizes = {};
+  std::vector<int64_t> strides = {};
 };
 
 struct Call {
@@ -36,6 +38,10 @@ struct Call {
   std::map<std::string, std::vector<int64_t>> ints;
   std::map<std::string, std::string> strings;
   std::map<std::string, std::vector<double>> lists;
+  // Scalars that the kernel reads from device memory when it runs, for the
+  // kernels and names of which kernels/README.md says so; these come before
+  // `scalars` of the same name.
+  std::map<std::string, const double*> device_scalars;
   std::vector<Operand> results;
   // cudaStream_t for a device launch.
   void* stream = nullptr;

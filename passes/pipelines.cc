@@ -18,6 +18,7 @@
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Transforms/Passes.h"
 #include "passes/emit/emit.h"
+#include "passes/fusion/Passes.h"
 #include "passes/graph/Passes.h"
 #include "passes/schedule/Passes.h"
 #include "passes/verify/Passes.h"
@@ -120,6 +121,43 @@ struct SetMesh
   }
 
   Option<std::string> axes{*this, "axes", llvm::cl::desc("dp:4,ep:2")};
+};
+
+// Runs the fusion passes on the programs of the module that are for a target
+// with kernels, or on all.
+struct FuseForTarget
+    : mlir::PassWrapper<FuseForTarget, mlir::OperationPass<mlir::ModuleOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(FuseForTarget)
+
+  FuseForTarget() = default;
+  FuseForTarget(const FuseForTarget& other) : PassWrapper(other) {
+    always = other.always;
+  }
+  explicit FuseForTarget(bool onEveryTarget) { always = onEveryTarget; }
+
+  llvm::StringRef getArgument() const final { return "fuse-for-target"; }
+  llvm::StringRef getDescription() const final {
+    return "Runs graph-fuse-kernels and graph-fuse-updates where the target "
+           "has kernels";
+  }
+  void getDependentDialects(mlir::DialectRegistry& registry) const final {
+    registry.insert<optim::OptimDialect>();
+  }
+
+  void runOnOperation() final {
+    OpPassManager manager(graph::StepOp::getOperationName());
+    manager.addPass(graph::createFuseKernels());
+    manager.addPass(graph::createFuseUpdates());
+    // What the kernels compute too: sums and casts that nobody reads now.
+    manager.addPass(graph::createDeadCode());
+    for (auto step : getOperation().getOps<graph::StepOp>())
+      if (always || step.getTarget() == "cuda")
+        if (failed(runPipeline(manager, step))) return signalPassFailure();
+  }
+
+  Option<bool> always{*this, "always",
+                      llvm::cl::desc("fuse whatever the target"),
+                      llvm::cl::init(false)};
 };
 
 // Writes the module as it is at a phase's end.
@@ -239,6 +277,11 @@ void buildDistPhase(OpPassManager& manager,
 
 void buildSchedulePhase(OpPassManager& manager,
                         const TrainingPipelineOptions& options) {
+  // Kernels round once where captured operators round often: a replay, which
+  // must give eager's bits, has none of them.
+  if (options.fuse == "always" ||
+      (options.fuse == "auto" && options.mode == "train"))
+    manager.addPass(std::make_unique<FuseForTarget>(options.fuse == "always"));
   // Composites keep their captured operators; what nobody replaced runs as
   // these.
   manager.nest<graph::StepOp>().addPass(graph::createInlineComposites());
@@ -261,7 +304,7 @@ void buildSchedulePhase(OpPassManager& manager,
 const llvm::StringRef kKeys[] = {
     "mode",       "mesh",        "zero",    "reduce-dtype", "ep",
     "sp",         "optimizer",   "sidecar", "eval-sidecar", "config",
-    "stop-after", "save-phases", "output"};
+    "stop-after", "save-phases", "output",  "fuse"};
 
 // The value at `text`'s start and its end: up to the next space, or what stands
 // between matching quotes or braces (which belong to it).
@@ -318,6 +361,7 @@ std::string parseTrainingOptions(llvm::StringRef text,
                             .Case("sidecar", &options.sidecar)
                             .Case("eval-sidecar", &options.evalSidecar)
                             .Case("config", &options.config)
+                            .Case("fuse", &options.fuse)
                             .Case("stop-after", &options.stopAfter)
                             .Case("save-phases", &options.savePhases)
                             .Case("output", &options.output)
@@ -349,6 +393,10 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
   };
   if (options.mode != "train" && options.mode != "replay")
     return "unknown mode '" + options.mode + "'; use train or replay";
+  if (options.fuse != "auto" && options.fuse != "always" &&
+      options.fuse != "never")
+    return "fuse='" + options.fuse +
+           "' is not known; use auto, always or never";
   if (options.zero < 0 || options.zero > 3)
     return "zero=" + std::to_string(options.zero) +
            " is no ZeRO stage; stages are 0 to 3";
@@ -414,18 +462,19 @@ void registerPassesAndPipelines() {
   graph::registerGraphPasses();
   graph::registerVerifyPasses();
   zero::registerZeroPasses();
+  graph::registerFusionPasses();
   registerSchedulePasses();
   mlir::registerTransformsPasses();
   mlir::PassRegistration<AppendOptimizerToTraining>();
   mlir::PassRegistration<SetMesh>();
+  mlir::PassRegistration<FuseForTarget>();
   mlir::PassRegistration<SavePhase>();
   mlir::PassRegistration<WritePlan>();
   mlir::registerPassPipeline(
       "train-pipeline",
       "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
-      "mode=train|replay optimizer={json} sidecar=FILE "
-      "stop-after=graph|dist|sched "
-      "save-phases=DIR",
+      "mode=train|replay optimizer={json} fuse=auto|always|never sidecar=FILE "
+      "stop-after=graph|dist|sched save-phases=DIR",
       [](OpPassManager& manager, llvm::StringRef text,
          llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report)
           -> mlir::LogicalResult {

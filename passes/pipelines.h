@@ -23,6 +23,9 @@ struct TrainingPipelineOptions {
   std::string sidecar;           // constants of the step
   std::string
       evalSidecar;  // constants of the evaluation program; empty: sidecar
+  // auto: kernels for whole functions where the target is cuda and the mode
+  // train; always: also on the CPU, whose kernels are slow references; never.
+  std::string fuse = "auto";
   std::string config = "{}";  // JSON object recorded in the plan
   std::string stopAfter;      // graph | dist | sched; empty: run all
   std::string output;         // file the plan is written to; empty: none

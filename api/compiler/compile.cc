@@ -112,6 +112,7 @@ std::string writeReproducer(const CompileOptions& options,
   if (!pipeline.reduceDtype.empty())
     flags += " reduce-dtype=" + pipeline.reduceDtype;
   if (pipeline.mode == "train") flags += " optimizer=" + pipeline.optimizer;
+  if (pipeline.fuse != "auto") flags += " fuse=" + pipeline.fuse;
   if (!pipeline.sidecar.empty()) flags += " sidecar=" + pipeline.sidecar;
   if (!pipeline.evalSidecar.empty())
     flags += " eval-sidecar=" + pipeline.evalSidecar;

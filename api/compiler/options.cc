@@ -28,6 +28,7 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "mesh",
                                      "reduce_dtype",
                                      "save_phases",
+                                     "fuse",
                                      "config"};
 // Keys that go to graph-append-optimizer as they are.
 constexpr llvm::StringRef kUpdateKeys[] = {"clip",         "skip_nonfinite",
@@ -68,6 +69,7 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
                         : key == "mesh"           ? &pipeline.mesh
                         : key == "reduce_dtype"   ? &pipeline.reduceDtype
                         : key == "save_phases"    ? &pipeline.savePhases
+                        : key == "fuse"           ? &pipeline.fuse
                         : key == "reproducer_dir" ? &options.reproducerDir
                                                   : nullptr;
     int* number = key == "zero" ? &pipeline.zero

@@ -17,10 +17,12 @@ def Graph_StepOp : Op<Graph_Dialect, "step", [IsolatedFromAbove, SingleBlockImpl
     * graph_step_r5: a loss is a floating tensor of one element.
     * graph_step_r6: every tensor has a static shape and less than 2^63 bytes.
 
+    `fusion` is written by graph-fuse-kernels: how many composites of each kind became kernels, and how many were left to be inlined.
+
     `loss_average` is written by graph-append-optimizer: `tokens` says that the loss result is the sum over the micro-batch's labels, to be divided by the label
     count of all micro-batches; `batches`, that it is the micro-batch's own mean.
   }];
-  let arguments = (ins ArrayAttr:$arg_roles, I64Attr:$format_version, OptionalAttr<StrAttr>:$loss_average, StrAttr:$precision, ArrayAttr:$result_roles, StrAttr:$target, StrAttr:$torch_version);
+  let arguments = (ins ArrayAttr:$arg_roles, I64Attr:$format_version, OptionalAttr<DictionaryAttr>:$fusion, OptionalAttr<StrAttr>:$loss_average, StrAttr:$precision, ArrayAttr:$result_roles, StrAttr:$target, StrAttr:$torch_version);
   let regions = (region SizedRegion<1>:$body);
   let hasVerifier = 1;
   let hasRegionVerifier = 1;
@@ -103,6 +105,23 @@ def Graph_CompositeOp : Op<Graph_Dialect, "composite", [Graph_Linked, Graph_Cost
 def Graph_YieldOp : Op<Graph_Dialect, "yield", [Terminator, HasParent<"CompositeOp">]> {
   let summary = "Ends a composite's body with its results";
   let arguments = (ins Variadic<Graph_Tensor>:$values);
+}
+
+def Graph_KernelOp : Op<Graph_Dialect, "kernel", [Graph_Linked, Graph_Costed]> {
+  let summary = "One launch of a kernel of the registry";
+  let description = [{
+    Written by graph-fuse-kernels in a composite's place. The registry's entry `kernel` says what is computed from the operands, found by `operand_names`, and from
+    `scalars`; results are found by position. A result that nothing reads is memory that the kernel works in. `overwrites` has, for each result, the number of the
+    operand whose bytes the kernel may write it over, or -1.
+
+    Constraints:
+    * graph_kernel_r1: one name per operand, each once.
+    * graph_kernel_r2: scalars are i64 or f64, under names that no operand has.
+    * graph_kernel_r3: one entry of overwrites per result: -1 or an operand of the result's type, each operand once.
+  }];
+  let arguments = (ins Variadic<Graph_Tensor>:$inputs, StrAttr:$kernel, StrArrayAttr:$operand_names, DenseI64ArrayAttr:$overwrites, DictionaryAttr:$scalars);
+  let results = (outs Variadic<Graph_Tensor>:$results);
+  let hasVerifier = 1;
 }
 
 #endif  // HEDDLE_GRAPH_OPS

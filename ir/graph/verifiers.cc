@@ -264,6 +264,48 @@ LogicalResult CompositeOp::verify() {
   return success();
 }
 
+//===--- graph.kernel ---===//
+
+LogicalResult KernelOp::verify() {
+  llvm::StringSet<> names;
+  for (llvm::StringRef name : getOperandNames().getAsValueRange<StringAttr>()) {
+    if (!names.insert(name).second)
+      return emitOpError("names two operands '")
+             << name << "' (graph_kernel_r1)";
+  }
+  if (getOperandNames().size() != getInputs().size())
+    return emitOpError("has ")
+           << getInputs().size() << " operands and " << getOperandNames().size()
+           << " names for them (graph_kernel_r1)";
+  for (NamedAttribute scalar : getScalars()) {
+    Attribute value = scalar.getValue();
+    auto integer = llvm::dyn_cast<IntegerAttr>(value);
+    auto real = llvm::dyn_cast<FloatAttr>(value);
+    if (!(integer && integer.getType().isInteger(64)) &&
+        !(real && real.getType().isF64()))
+      return emitOpError("has scalar '")
+             << scalar.getName().getValue() << "' = " << value
+             << ", which is neither i64 nor f64 (graph_kernel_r2)";
+    if (names.contains(scalar.getName().getValue()))
+      return emitOpError("has a scalar and an operand named '")
+             << scalar.getName().getValue() << "' (graph_kernel_r2)";
+  }
+  if (getOverwrites().size() != getResults().size())
+    return emitOpError("has ")
+           << getResults().size() << " results and " << getOverwrites().size()
+           << " entries in overwrites (graph_kernel_r3)";
+  llvm::DenseSet<int64_t> taken;
+  for (auto [i, number] : llvm::enumerate(getOverwrites())) {
+    if (number == -1) continue;
+    if (number < 0 || number >= static_cast<int64_t>(getInputs().size()) ||
+        getInputs()[number].getType() != getResults()[i].getType() ||
+        !taken.insert(number).second)
+      return emitOpError("may not write result ")
+             << i << " over operand " << number << " (graph_kernel_r3)";
+  }
+  return success();
+}
+
 //===--- graph.call ---===//
 
 // How many operands `args` stands for, or nothing if an entry is malformed.

@@ -99,25 +99,58 @@ LogicalResult ClipFactorOp::verify() {
          << norm << ", which is not a positive number (optim_clip_factor_r1)";
 }
 
+template <typename Op>
+static LogicalResult verifyHyperparameters(Op op, llvm::StringRef betaRule,
+                                           llvm::StringRef otherRule) {
+  for (double beta :
+       {op.getBeta1().convertToDouble(), op.getBeta2().convertToDouble()}) {
+    if (!(beta >= 0 && beta < 1))
+      return op.emitOpError("has a beta of ")
+             << beta << ", which is not in [0, 1) (" << betaRule << ")";
+  }
+  if (!(op.getEps().convertToDouble() >= 0 &&
+        op.getWeightDecay().convertToDouble() >= 0 &&
+        op.getLrScale().convertToDouble() >= 0)) {
+    return op.emitOpError("has a negative eps, weight_decay or lr_scale (")
+           << otherRule << ")";
+  }
+  return success();
+}
+
 LogicalResult AdamWOp::verify() {
   for (Value value : {getGrad(), getExpAvg(), getExpAvgSq()}) {
     if (shapeOf(value) != shapeOf(getParam()))
       return emitOpError("updates ") << getParam().getType() << " with "
                                      << value.getType() << " (optim_adamw_r1)";
   }
-  for (double beta :
-       {getBeta1().convertToDouble(), getBeta2().convertToDouble()}) {
-    if (!(beta >= 0 && beta < 1))
-      return emitOpError("has a beta of ")
-             << beta << ", which is not in [0, 1) (optim_adamw_r2)";
+  return verifyHyperparameters(*this, "optim_adamw_r2", "optim_adamw_r3");
+}
+
+LogicalResult MultiAdamWOp::verify() {
+  size_t count = getParams().size();
+  llvm::SmallVector<OperandRange> lists = {getGrads(), getExpAvgs(),
+                                           getExpAvgSqs()};
+  if (!getCopies().empty()) lists.push_back(getCopies());
+  for (OperandRange list : lists) {
+    if (list.size() != count)
+      return emitOpError("updates ")
+             << count << " parameters with " << list.size()
+             << " values (optim_multi_adamw_r1)";
+    for (auto [param, value] : llvm::zip(getParams(), list)) {
+      if (shapeOf(value) != shapeOf(param))
+        return emitOpError("updates ")
+               << param.getType() << " with " << value.getType()
+               << " (optim_multi_adamw_r1)";
+    }
   }
-  if (!(getEps().convertToDouble() >= 0 &&
-        getWeightDecay().convertToDouble() >= 0 &&
-        getLrScale().convertToDouble() >= 0)) {
+  if (getNewParams().getTypes() != getParams().getTypes() ||
+      getNewExpAvgs().getTypes() != getExpAvgs().getTypes() ||
+      getNewExpAvgSqs().getTypes() != getExpAvgSqs().getTypes() ||
+      getNewCopies().getTypes() != getCopies().getTypes())
     return emitOpError(
-        "has a negative eps, weight_decay or lr_scale (optim_adamw_r3)");
-  }
-  return success();
+        "has results of other types than its operands (optim_multi_adamw_r2)");
+  return verifyHyperparameters(*this, "optim_multi_adamw_r3",
+                               "optim_multi_adamw_r3");
 }
 
 llvm::SmallVector<MuonOp::Matrix> MuonOp::getMatrixRows() {

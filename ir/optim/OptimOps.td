@@ -68,10 +68,12 @@ def Optim_GradNormOp : Optim_Op<"grad_norm"> {
   let description = [{
     The norm of each gradient in operand order, then the norm of those norms: the order of `torch.nn.utils.get_total_norm`.
 
+    `fused` asks for the kernel that reads all gradients in a few launches; it sums in a fixed order, per gradient and then over gradients.
+
     Constraints:
     * optim_grad_norm_r1: at least one gradient.
   }];
-  let arguments = (ins Variadic<Optim_Float>:$gradients);
+  let arguments = (ins Variadic<Optim_Float>:$gradients, UnitAttr:$fused);
   let results = (outs Optim_Scalar:$result);
   let hasVerifier = 1;
 }
@@ -182,6 +184,25 @@ def Optim_MuonOp : Optim_Op<"muon", [AttrSizedOperandSegments, AttrSizedResultSe
     };
     ::llvm::SmallVector<Matrix> getMatrixRows();
   }];
+}
+
+def Optim_MultiAdamWOp : Optim_Op<"multi_adamw", [AttrSizedOperandSegments, AttrSizedResultSegments]> {
+  let summary = "Updates many parameters by AdamW";
+  let description = [{
+    `optim.adamw` of each of `params` with the gradient and moments of the same number. `copies` are none, or each parameter's value in the compute dtype before the
+    update, which is not read; `new_copies` are the new parameters rounded to it.
+
+    Constraints:
+    * optim_multi_adamw_r1: as many gradients and moments as parameters, of their shapes; as many copies, or none.
+    * optim_multi_adamw_r2: results are of their operands' types.
+    * optim_multi_adamw_r3: the hyperparameters are in the ranges of optim_adamw_r2 and optim_adamw_r3.
+  }];
+  let arguments = (ins Variadic<Optim_Float>:$params, Variadic<Optim_Float>:$grads, Variadic<Optim_Float>:$exp_avgs, Variadic<Optim_Float>:$exp_avg_sqs,
+    Variadic<Optim_Float>:$copies, Optional<Optim_Scalar>:$factor, Optional<Optim_Predicate>:$finite,
+    F64Attr:$beta1, F64Attr:$beta2, F64Attr:$eps, F64Attr:$weight_decay, F64Attr:$lr_scale, I64Attr:$group);
+  let results = (outs Variadic<Optim_Float>:$new_params, Variadic<Optim_Float>:$new_exp_avgs, Variadic<Optim_Float>:$new_exp_avg_sqs,
+    Variadic<Optim_Float>:$new_copies);
+  let hasVerifier = 1;
 }
 
 #endif  // HEDDLE_OPTIM_OPS

@@ -172,7 +172,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
         step.getLossAverage() == "tokens" ? crossEntropyOf(step) : nullptr;
     if (step.getLossAverage() == "tokens" && !loss)
       return step.emitOpError(
-          "averages over tokens but its loss is no graph.nll_loss_forward");
+          "averages over tokens but its loss is no graph.nll_loss_forward nor "
+          "its kernel");
     if (guards.empty() && !loss) return success();
     llvm::SmallVector<Value> kept;
     if (loss) kept.push_back(loss->getOperand(1));
@@ -203,10 +204,18 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       mlir::Operation* op = mlir::isa<graph::LossAttr>(result.role)
                                 ? rootOf(result.value).getDefiningOp()
                                 : nullptr;
-      if (op && op->getName().getStringRef() == "graph.nll_loss_forward")
+      auto kernel = llvm::dyn_cast_or_null<graph::KernelOp>(op);
+      if (op && (op->getName().getStringRef() == "graph.nll_loss_forward" ||
+                 (kernel && kernel.getKernel() == "cross_entropy")))
         return op;
     }
     return nullptr;
+  }
+
+  static Attribute ignoreIndexOf(mlir::Operation* loss) {
+    if (auto kernel = mlir::dyn_cast<graph::KernelOp>(loss))
+      return kernel.getScalars().get("ignore_index");
+    return loss->getAttr("ignore_index");
   }
 
   static LogicalResult countLabels(SectionLowering& lowering,
@@ -229,7 +238,7 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     Attribute operand = sched::OperandAttr::get(builder.getContext());
     builder.create<sched::AtenOp>(
         loss->getLoc(), "aten::ne.Scalar",
-        builder.getArrayAttr({operand, loss->getAttr("ignore_index")}),
+        builder.getArrayAttr({operand, ignoreIndexOf(loss)}),
         builder.getStrArrayAttr({"self", "other"}), llvm::ArrayRef<int64_t>{0},
         labels, valid);
     builder.create<sched::AtenOp>(
@@ -257,6 +266,20 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
             mlir::DenseI64ArrayAttr::get(&getContext(), sizes)};
   }
 
+  // {"kernels": {"rms_norm": 33, ...}, "inlined": {...}}
+  static llvm::json::Object countsOf(mlir::DictionaryAttr fusion) {
+    llvm::json::Object all;
+    for (mlir::NamedAttribute part : fusion) {
+      llvm::json::Object counts;
+      for (mlir::NamedAttribute kind :
+           mlir::cast<mlir::DictionaryAttr>(part.getValue()))
+        counts[kind.getName().getValue()] =
+            mlir::cast<mlir::IntegerAttr>(kind.getValue()).getInt();
+      all[part.getName().getValue()] = std::move(counts);
+    }
+    return all;
+  }
+
   // The pass's configuration with what the passes before it decided.
   mlir::FailureOr<std::string> resolvedConfig(graph::StepOp step) {
     llvm::Expected<llvm::json::Value> parsed = llvm::json::parse(config);
@@ -267,6 +290,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     }
     if (auto average = step.getLossAverage())
       (*parsed->getAsObject())["loss_average"] = *average;
+    if (auto fusion = step.getFusion())
+      (*parsed->getAsObject())["fusion"] = countsOf(*fusion);
     return llvm::formatv("{0}", *parsed).str();
   }
 

@@ -36,7 +36,7 @@ Attribute divisorArg(mlir::Builder builder, mlir::StringAttr divisor) {
 LogicalResult SectionLowering::lowerNorm(
     mlir::Operation* op, llvm::StringRef name,
     llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args,
-    mlir::ValueRange reads) {
+    mlir::ValueRange reads, Value partials) {
   optim::ClipFactorOp clip;
   optim::FiniteOp finite;
   for (mlir::Operation* user : op->getResult(0).getUsers()) {
@@ -61,9 +61,94 @@ LogicalResult SectionLowering::lowerNorm(
     slots[2] = writes.size();
     writes.push_back(newResult(finite->getResult(0), finite));
   }
+  if (partials) {
+    slots.push_back(writes.size());
+    writes.push_back(partials);
+  }
   double limit = clip ? clip.getMaxNorm().convertToDouble() : -1.0;
   args.push_back({"max_norm", builder.getF64FloatAttr(limit)});
   kernel(op, name, args, reads, writes).setResultSlots(slots);
+  return success();
+}
+
+// Where multi_grad_norm keeps its partial sums (kernels/README.md).
+Value SectionLowering::normPartials(mlir::Operation* op,
+                                    optim::GradNormOp norm) {
+  constexpr int64_t kPartElements = 65536;
+  int64_t parts = 0;
+  for (Value gradient : norm.getGradients()) {
+    int64_t elements =
+        mlir::cast<mlir::RankedTensorType>(gradient.getType()).getNumElements();
+    parts += (elements + kPartElements - 1) / kPartElements + 1;
+  }
+  return makeBuffer(builder, op->getLoc(),
+                    mlir::RankedTensorType::get({parts}, builder.getF64Type()),
+                    sched::Arena::Scratch, sched::Category::Temporary, "");
+}
+
+LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {
+  Attribute operand = sched::OperandAttr::get(adamw.getContext());
+  auto f64 = [&](llvm::APFloat value) -> Attribute {
+    return builder.getF64FloatAttr(value.convertToDouble());
+  };
+  llvm::SmallVector<Value> reads, writes;
+  llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args;
+  auto list = [&](llvm::StringRef name, size_t count) {
+    llvm::SmallVector<Attribute> entries(count, operand);
+    args.push_back({name, builder.getArrayAttr(entries)});
+  };
+  // New values lie over the old ones.
+  auto updates = [&](llvm::StringRef name, mlir::OperandRange old,
+                     mlir::ResultRange fresh) -> LogicalResult {
+    list(name, old.size());
+    for (auto [before, after] : llvm::zip(old, fresh)) {
+      if (liveness.lastUse(before) > position)
+        return adamw->emitOpError(
+                   "replaces a value that a later op of section '")
+               << section.getName() << "' still reads";
+      Value ref = refOf(before);
+      if (!ref) return failure();
+      refs[after] = ref;
+      reads.push_back(ref);
+      writes.push_back(ref);
+    }
+    return success();
+  };
+  if (failed(updates("params", adamw.getParams(), adamw.getNewParams())) ||
+      failed(updates("exp_avgs", adamw.getExpAvgs(), adamw.getNewExpAvgs())) ||
+      failed(updates("exp_avg_sqs", adamw.getExpAvgSqs(),
+                     adamw.getNewExpAvgSqs())) ||
+      failed(updates("copies", adamw.getCopies(), adamw.getNewCopies())))
+    return failure();
+  mlir::StringAttr divisor = undivided(adamw.getGrads().front()).second;
+  list("grads", adamw.getGrads().size());
+  for (Value gradient : adamw.getGrads()) {
+    auto [sum, by] = undivided(gradient);
+    if (by != divisor)
+      return adamw->emitOpError("mixes gradients of different divisors");
+    Value ref = refOf(sum);
+    if (!ref) return failure();
+    reads.push_back(ref);
+  }
+  for (auto [name, scalar] :
+       {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()),
+        std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
+    if (!scalar) continue;
+    Value ref = refOf(scalar);
+    if (!ref) return failure();
+    reads.push_back(ref);
+    args.push_back({name, operand});
+  }
+  mlir::MLIRContext* context = adamw.getContext();
+  args.append({{"divisor", divisorArg(builder, divisor)},
+               {"lr", sched::RuntimeAttr::get(context, "lr")},
+               {"step", sched::RuntimeAttr::get(context, "step")},
+               {"beta1", f64(adamw.getBeta1())},
+               {"beta2", f64(adamw.getBeta2())},
+               {"eps", f64(adamw.getEps())},
+               {"weight_decay", f64(adamw.getWeightDecay())},
+               {"lr_scale", f64(adamw.getLrScale())}});
+  kernel(adamw, "multi_adamw", args, reads, writes);
   return success();
 }
 
@@ -108,8 +193,8 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
       // Folded into the kernels that read it.
       .Case([&](optim::AverageOp average) -> LogicalResult {
         for (mlir::Operation* user : average.getResult().getUsers())
-          if (!mlir::isa<optim::GradNormOp, optim::AdamWOp, optim::MuonOp>(
-                  user))
+          if (!mlir::isa<optim::GradNormOp, optim::AdamWOp, optim::MultiAdamWOp,
+                         optim::MuonOp>(user))
             return user->emitOpError(
                 "reads a gradient average; only optim.grad_norm and "
                 "the updates divide while they read");
@@ -128,10 +213,11 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
           reads.push_back(ref);
         }
         llvm::SmallVector<Attribute> list(reads.size(), operand);
-        return lowerNorm(op, "grad_norm",
+        return lowerNorm(op, norm.getFused() ? "multi_grad_norm" : "grad_norm",
                          {{"grads", builder.getArrayAttr(list)},
                           {"divisor", divisorArg(builder, divisor)}},
-                         reads);
+                         reads,
+                         norm.getFused() ? normPartials(op, norm) : Value());
       })
       .Case([&](optim::NormOp norm) -> LogicalResult {
         Value sums = refOf(norm.getSums());
@@ -211,6 +297,9 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
         return success();
       })
       .Case([&](optim::MuonOp muon) { return lowerMuon(muon); })
+      .Case([&](optim::MultiAdamWOp adamw) -> LogicalResult {
+        return lowerMultiAdamW(adamw);
+      })
       .Default([](mlir::Operation* other) -> LogicalResult {
         return other->emitOpError(
             "has no kernel; graph-lower-to-sched knows the adamw family and "

@@ -201,6 +201,8 @@ LogicalResult SectionLowering::lowerOp(mlir::Operation* op) {
   if (op->getName().getDialectNamespace() ==
       dist::DistDialect::getDialectNamespace())
     return lowerDist(op);
+  if (auto kernel = mlir::dyn_cast<graph::KernelOp>(op))
+    return lowerKernel(kernel);
   if (op->getName().getStringRef() == "graph.copy") return lowerCopy(op);
   if (graph::isAtenCall(op)) return lowerCall(op);
   return op->emitOpError(
@@ -322,6 +324,35 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
       op->getLoc(), call.name, builder.getArrayAttr(args),
       builder.getStrArrayAttr(names), slots, reads, writes);
   annotate(step, op);
+  return success();
+}
+
+LogicalResult SectionLowering::lowerKernel(graph::KernelOp op) {
+  llvm::SmallVector<Value> reads, writes;
+  llvm::SmallVector<std::pair<llvm::StringRef, mlir::Attribute>> args;
+  mlir::Attribute operand = sched::OperandAttr::get(op.getContext());
+  for (auto [value, name] :
+       llvm::zip(op.getInputs(),
+                 op.getOperandNames().getAsValueRange<mlir::StringAttr>())) {
+    Value ref = refOf(value);
+    if (!ref) return failure();
+    reads.push_back(ref);
+    args.push_back({name, operand});
+  }
+  for (mlir::NamedAttribute scalar : op.getScalars())
+    args.push_back({scalar.getName().getValue(), scalar.getValue()});
+  for (auto [result, number] : llvm::zip(op.getResults(), op.getOverwrites())) {
+    Value over = number < 0 ? Value() : op.getInputs()[number];
+    bool alone = over && llvm::count_if(op.getInputs(), [&](Value other) {
+                           return rootOf(other) == rootOf(over);
+                         }) == 1;
+    if (alone && diesHere(over)) {
+      writes.push_back(refs[result] = refOf(over));
+    } else {
+      writes.push_back(newResult(result, op));
+    }
+  }
+  kernel(op, op.getKernel(), args, reads, writes);
   return success();
 }
 

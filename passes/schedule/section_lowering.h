@@ -88,7 +88,7 @@ class SectionLowering {
   mlir::LogicalResult lowerNorm(
       mlir::Operation* op, llvm::StringRef name,
       llvm::SmallVector<std::pair<llvm::StringRef, mlir::Attribute>> args,
-      mlir::ValueRange reads);
+      mlir::ValueRange reads, mlir::Value partials = nullptr);
 
   // Windows, packs and collectives (dist_lowering.cc).
   mlir::LogicalResult lowerDist(mlir::Operation* op);
@@ -101,12 +101,15 @@ class SectionLowering {
   // Muon (muon_lowering.cc).
   mlir::LogicalResult lowerMuon(optim::MuonOp op);
   mlir::Value muonCopyTarget(mlir::Value copy);
+  mlir::LogicalResult lowerMultiAdamW(optim::MultiAdamWOp adamw);
+  mlir::Value normPartials(mlir::Operation* op, optim::GradNormOp norm);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);
   mlir::LogicalResult lowerCall(mlir::Operation* op);
   mlir::LogicalResult lowerGuard(graph::GuardOp op);
   mlir::LogicalResult lowerViewUpdate(graph::ViewUpdateOp op);
   mlir::LogicalResult lowerCopy(mlir::Operation* op);
+  mlir::LogicalResult lowerKernel(graph::KernelOp op);
 
   // True if `value`'s bytes are scratch and nobody reads them after the op
   // being lowered.

@@ -1,4 +1,5 @@
-// The kernel and copy steps of a CPU plan. The update must round as
+// The kernel and copy steps of a plan; kernels that are not written out here
+// run from the registry (registry_step.h). The update must round as
 // torch.optim.AdamW does, and ATen's vector loops fuse some multiply-adds and
 // not others (and differ between a loop's body and its tail), so the arithmetic
 // is ATen's own in-place operators in torch's order; temporaries come from the
@@ -333,11 +334,7 @@ class KernelHandler final : public exec::StepHandler {
       if (plan.target == "cpu" && step.name == name)
         return host_->Prepare(plan, section, step, memory);
     }
-    absl::StatusOr<std::unique_ptr<exec::PreparedStep>> registered =
-        PrepareRegistryStep(shared_, plan, step, memory);
-    if (!absl::IsNotFound(registered.status())) return registered;
-    return absl::UnimplementedError(absl::StrCat(
-        "this runtime has no kernel '", step.name, "' for ", plan.target));
+    return PrepareRegistryStep(shared_, plan, step, memory);
   }
 
  private:

@@ -1,5 +1,5 @@
-// Kernel steps that call kernels/registry as it is: plan arguments become a
-// kernels::Call, on the host the reference runs and on a GPU the device code.
+// A kernel step that runs what kernels/registry has under its name: on the host
+// the reference, on a GPU the device code.
 
 #ifndef HEDDLE_RUNTIME_TORCH_REGISTRY_STEP_H_
 #define HEDDLE_RUNTIME_TORCH_REGISTRY_STEP_H_
@@ -11,7 +11,9 @@
 
 namespace heddle::torch_runtime {
 
-// NotFoundError for a name that is not registered.
+// Resolves names, addresses and constants once; a run only fills in the
+// run-time scalars, takes workspace and launches. Unimplemented for a name that
+// is not registered or that has no code for the plan's target.
 absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
     std::shared_ptr<Shared> shared, const plan::Plan& plan,
     const plan::Step& step, const exec::Memory& memory);

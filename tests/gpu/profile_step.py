@@ -19,7 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 KINDS = [
     ("attention", r"flash|fmha|attention|mha_"),
     ("matmul", r"gemm|cutlass|nvjet|sm90_xmma|cublas"),
-    ("optimizer", r"(?i)adam|multi_tensor|foreach"),
+    ("optimizer", r"[aA]dam|multi_tensor|foreach|Norm(Parts|Sums|Result)Kernel"),
+    ("fused loss", r"(LogSumExp|SumLoss|Gradient)Kernel"),
+    ("fused", r"(RmsNorm|RmsNormBackward|SumParts|SwiGlu|Rotary)Kernel"),
     ("softmax and loss", r"softmax|nll_loss|SoftMax"),
     ("copy and cast", r"copy|Memcpy|memcpy|CatArray|direct_copy"),
     ("fill", r"Memset|fill|FillFunctor"),

@@ -21,6 +21,8 @@ class Plan:
       memory: bytes, or a string such as "70GiB", that the plan may use per rank; None: what the device has.
       overlap: True lets independent work run at the same time; it never changes results.
       cuda_graph: "auto" runs each section of the plan as a CUDA graph where it can be one (`explain()` says which and why not); True makes a reason against it an error; False: none.
+      fuse: "auto" runs whole functions (norms, rotary embedding, SwiGLU, cross entropy, the update) as one kernel each on CUDA, which rounds less often than PyTorch's
+        operators do; "always" also on the CPU, whose kernels are slow references; "never".
       deterministic: True keeps to deterministic kernels; on the CPU all of them are.
       loss_scale: of fp16.
       loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
@@ -41,6 +43,7 @@ class Plan:
     memory: int | str | None = None
     overlap: bool = True
     cuda_graph: str | bool = "auto"
+    fuse: str = "auto"
     deterministic: bool = False
     loss_scale: float | None = None
     loss_average: str | None = None
@@ -59,6 +62,7 @@ class Plan:
             number("heddle.Plan", "clip", self.clip, 0, above=True)
         for name in ("precision", "reduce_dtype", "accumulate_dtype", "master_dtype"):
             choice("heddle.Plan", name, getattr(self, name), PRECISIONS)
+        choice("heddle.Plan", "fuse", self.fuse, ("auto", "always", "never"))
         choice("heddle.Plan", "loss_average", self.loss_average, ("tokens", "batches"))
         if self.cuda_graph not in ("auto", True, False):
             raise HeddleError(f'heddle.Plan: cuda_graph={self.cuda_graph!r} is not "auto", True or False')

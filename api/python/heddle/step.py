@@ -214,6 +214,7 @@ class Step:
             "optimizer": self.optimizer.compiler_options(names),
             "clip": plan.clip,
             "loss_average": plan.loss_average,
+            "fuse": plan.fuse,
             "accumulate_dtype": plan.accumulate_dtype,
             "master_dtype": plan.master_dtype,
             "state_dtype": self.optimizer.moments_dtype,
@@ -520,7 +521,8 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
-        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not."""
+        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not; which composites run as
+        kernels and which as captured operators."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
             memory[f"state: {entry['kind']}"] += entry["bytes"]
@@ -533,6 +535,7 @@ class Step:
             "guards": self._guards,
             "plans": len(self._plans.all),
             "loss_average": stats["config"]["loss_average"],
+            "fusion": stats["config"].get("fusion"),
             "flops": {name: section["flops"] for name, section in stats["sections"].items()},
             "bytes": {name: section["bytes"] for name, section in stats["sections"].items()},
             "collectives": {name: section["collectives"] for name, section in stats["sections"].items()},

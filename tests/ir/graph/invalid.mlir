@@ -381,3 +381,43 @@
   %0 = "graph.zeros"() <{size = array<i64>}> : () -> tensor<4294967296x4294967296xf32>
   "graph.return"() : () -> ()
 }) : () -> ()
+
+// -----
+
+// graph_kernel_r1
+"graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>):
+  // expected-error @+1 {{names two operands 'a' (graph_kernel_r1)}}
+  "graph.kernel"(%arg0, %arg0) <{kernel = "k", operand_names = ["a", "a"], overwrites = array<i64>, scalars = {}}> : (tensor<2xf32>, tensor<2xf32>) -> ()
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// graph_kernel_r1
+"graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>):
+  // expected-error @+1 {{has 2 operands and 1 names for them (graph_kernel_r1)}}
+  "graph.kernel"(%arg0, %arg0) <{kernel = "k", operand_names = ["a"], overwrites = array<i64>, scalars = {}}> : (tensor<2xf32>, tensor<2xf32>) -> ()
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// graph_kernel_r2
+"graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>):
+  // expected-error @+1 {{has scalar 'eps' = 1.000000e+00 : f32, which is neither i64 nor f64 (graph_kernel_r2)}}
+  "graph.kernel"(%arg0) <{kernel = "k", operand_names = ["a"], overwrites = array<i64>, scalars = {eps = 1.0 : f32}}> : (tensor<2xf32>) -> ()
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// graph_kernel_r3
+"graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>):
+  // expected-error @+1 {{may not write result 0 over operand 0 (graph_kernel_r3)}}
+  %0 = "graph.kernel"(%arg0) <{kernel = "k", operand_names = ["a"], overwrites = array<i64: 0>, scalars = {}}> : (tensor<2xf32>) -> tensor<3xf32>
+  "graph.return"() : () -> ()
+}) : () -> ()

@@ -79,3 +79,33 @@
   %0:3 = "optim.adamw"(%arg0, %arg1, %arg0, %arg0) <{beta1 = 0.9 : f64, beta2 = 9.900000e-01 : f64, eps = -1.0 : f64, group = 0 : i64, lr_scale = 1.000000e+00 : f64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>, weight_decay = 0.000000e+00 : f64}> : (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>)
   "graph.return"() : () -> ()
 }) : () -> ()
+
+// -----
+
+// optim_multi_adamw_r1
+"graph.step"() <{arg_roles = [#graph.input<"p">, #graph.input<"g">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>, %arg1: tensor<3xf32>):
+  // expected-error @+1 {{updates 'tensor<2xf32>' with 'tensor<3xf32>' (optim_multi_adamw_r1)}}
+  %0:3 = "optim.multi_adamw"(%arg0, %arg1, %arg0, %arg0) <{beta1 = 0.9 : f64, beta2 = 0.9 : f64, eps = 0.0 : f64, weight_decay = 0.0 : f64, lr_scale = 1.0 : f64, group = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 1, 1, 0>}> : (tensor<2xf32>, tensor<3xf32>, tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>)
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// optim_multi_adamw_r2
+"graph.step"() <{arg_roles = [#graph.input<"p">, #graph.input<"c">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>, %arg1: tensor<2xbf16>):
+  // expected-error @+1 {{has results of other types than its operands (optim_multi_adamw_r2)}}
+  %0:4 = "optim.multi_adamw"(%arg0, %arg0, %arg0, %arg0, %arg1) <{beta1 = 0.9 : f64, beta2 = 0.9 : f64, eps = 0.0 : f64, weight_decay = 0.0 : f64, lr_scale = 1.0 : f64, group = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>, resultSegmentSizes = array<i32: 1, 1, 1, 1>}> : (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xbf16>) -> (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>)
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
+// optim_multi_adamw_r3
+"graph.step"() <{arg_roles = [#graph.input<"p">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<2xf32>):
+  // expected-error @+1 {{has a beta of 1.000000e+00, which is not in [0, 1) (optim_multi_adamw_r3)}}
+  %0:3 = "optim.multi_adamw"(%arg0, %arg0, %arg0, %arg0) <{beta1 = 1.0 : f64, beta2 = 0.9 : f64, eps = 0.0 : f64, weight_decay = 0.0 : f64, lr_scale = 1.0 : f64, group = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 1, 1, 0>}> : (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>)
+  "graph.return"() : () -> ()
+}) : () -> ()

@@ -1,0 +1,43 @@
+"""`call(kernel, tensors, results, scalars)`: one kernel of the registry on torch tensors, wherever they lie.
+
+The library is $HEDDLE_LIB_DIR/libkernel_caller.so (bazel build //tests/unit/kernels:kernel_caller)."""
+
+import ctypes
+import os
+
+import torch
+
+_ELEMENTS = {torch.bool: 0, torch.int64: 1, torch.float16: 2, torch.bfloat16: 3, torch.float32: 4, torch.float64: 5}
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("element", ctypes.c_int32), ("rank", ctypes.c_int32), ("sizes", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64))]
+
+
+class _Scalar(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_double), ("address", ctypes.c_void_p)]
+
+
+_library = ctypes.CDLL(os.path.join(os.environ["HEDDLE_LIB_DIR"], "libkernel_caller.so"))
+_library.heddle_call_kernel.restype = ctypes.c_char_p
+_library.heddle_call_kernel.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Scalar), ctypes.c_int, ctypes.c_void_p]
+
+
+def _tensor(name, tensor):
+    if tensor is None:
+        return _Tensor(name, None, 0, 0, None, None)
+    shape = lambda numbers: (ctypes.c_int64 * len(numbers))(*numbers)
+    return _Tensor(name, tensor.data_ptr(), _ELEMENTS[tensor.dtype], tensor.dim(), shape(tensor.shape), shape(tensor.stride()))
+
+
+def call(kernel, tensors, results, **scalars):
+    """`tensors`: {name: tensor or list}. `results`: tensors that are written, None where nobody reads. `scalars`: numbers, or float64 tensors on the GPU."""
+    flat = [(name.encode(), t) for name, value in tensors.items() for t in (value if isinstance(value, list) else [value])]
+    inputs = (_Tensor * len(flat))(*(_tensor(name, t) for name, t in flat))
+    outputs = (_Tensor * len(results))(*(_tensor(None, t) for t in results))
+    numbers = (_Scalar * len(scalars))(*(_Scalar(n.encode(), 0, v.data_ptr()) if isinstance(v, torch.Tensor) else _Scalar(n.encode(), v, None) for n, v in scalars.items()))
+    device = next(t.is_cuda for _, t in flat)
+    stream = torch.cuda.current_stream().cuda_stream if device else None
+    error = _library.heddle_call_kernel(kernel.encode(), device, inputs, len(flat), outputs, len(results), numbers, len(scalars), stream)
+    if error:
+        raise RuntimeError(error.decode())
