@@ -20,6 +20,8 @@ constexpr char kVerdictKey[] = "verdict";
 // Finished collectives that a posted dump holds: enough to see the order of
 // the last ones, small enough for a store that serves many ranks.
 constexpr size_t kPostedRecords = 64;
+// How long a rank that gives no sign is waited for where the deadline allows.
+constexpr absl::Duration kPatience = absl::Seconds(2);
 
 std::string RankKey(const char* what, int rank) {
   return absl::StrCat(what, "/", rank);
@@ -231,7 +233,14 @@ std::map<int, trace::Dump> World::CollectDumps(bool& store_gone) {
   const trace::Dump own = trace::Recent(recorder_.Snapshot(), kPostedRecords);
   dumps[rank_] = own;
   store_gone = !store_->Set(RankKey("dump", rank_), trace::DumpJson(own)).ok();
-  const absl::Time end = absl::Now() + grace_ * 0.6;
+  // A failure that was noticed early leaves more time for ranks that a busy
+  // machine keeps from answering.
+  const absl::Duration idle = absl::FromChrono(
+      trace::FlightRecorder::Clock::now() - recorder_.last_progress());
+  const absl::Duration window =
+      std::max(grace_ * 0.6,
+               std::min(options_.deadline - idle - grace_ * 0.4, kPatience));
+  const absl::Time end = absl::Now() + window;
   while (!store_gone) {
     for (int q = 0; q < size_; ++q) {
       if (dumps.count(q) != 0) continue;
@@ -242,6 +251,8 @@ std::map<int, trace::Dump> World::CollectDumps(bool& store_gone) {
       if (dump.ok()) dumps[q] = *std::move(dump);
     }
     if (static_cast<int>(dumps.size()) == size_ || absl::Now() >= end) break;
+    const auto spoken = store_->TryGet(kVerdictKey);
+    if (spoken.ok() && spoken->has_value()) break;
     absl::SleepFor(std::min(tick_, absl::Milliseconds(20)));
   }
   return dumps;
