@@ -40,8 +40,8 @@ absl::Status LaunchLists(const Call& call, const char* kernel,
     const char* error = launch(device, f64, call.stream);
     device.count = device.blocks = 0;
     return error == nullptr ? absl::OkStatus()
-                            : absl::InternalError(absl::StrCat(
-                                  "kernel ", kernel, ": ", error));
+                            : absl::InternalError(
+                                  absl::StrCat("kernel ", kernel, ": ", error));
   };
   for (size_t i = 0; i < first.size(); ++i) {
     if (first[i].count == 0) continue;
@@ -54,21 +54,19 @@ absl::Status LaunchLists(const Call& call, const char* kernel,
     const bool wide =
         (f64_second ? second[i] : first[i]).element == Element::kF64;
     if (device.count == kMuonEntries ||
-        (device.count > 0 && (elements[0] != device.first_element ||
-                              elements[1] != device.second_element ||
-                              elements[2] != device.third_element ||
-                              wide != f64)))
+        (device.count > 0 &&
+         (elements[0] != device.first_element ||
+          elements[1] != device.second_element ||
+          elements[2] != device.third_element || wide != f64)))
       if (absl::Status status = flush(); !status.ok()) return status;
     device.first_element = elements[0];
     device.second_element = elements[1];
     device.third_element = elements[2];
     f64 = wide;
-    device.entries[device.count++] = {first[i].data,
-                                      second[i].data,
-                                      third.data,
-                                      factors.empty() ? 0 : factors[i],
-                                      first[i].count,
-                                      device.blocks};
+    device.entries[device.count++] = {
+        first[i].data,  second[i].data,
+        third.data,     factors.empty() ? 0 : factors[i],
+        first[i].count, device.blocks};
     device.blocks +=
         static_cast<int>((first[i].count + kMuonBlock - 1) / kMuonBlock);
   }
@@ -91,8 +89,7 @@ absl::Status MuonMomentum(const Call& call) {
   device.ema = options->ema;
   device.nesterov = options->nesterov;
   return LaunchLists(call, "muon_momentum", device, call.tensors.at("grads"),
-                     call.tensors.at("momenta"), {}, true,
-                     &LaunchMuonMomentum);
+                     call.tensors.at("momenta"), {}, true, &LaunchMuonMomentum);
 }
 
 absl::Status MuonApply(const Call& call) {

@@ -21,6 +21,7 @@
 #include <climits>
 
 #include "kernels/newton_schulz_cuda.h"
+#include "kernels/newton_schulz_items.cuh"
 #include "kernels/newton_schulz_ptx.cuh"
 
 namespace heddle::kernels::ns {
@@ -45,130 +46,6 @@ struct Shared {
   uint64_t full[kStages], empty[kStages];
   uint64_t out_full[2][2], out_empty[2][2];
 };
-
-// What one block does: 128 rows from 128 * row, `columns` columns from
-// 128 * column, of `op` for `matrix`, once the slot's counter reached `need`.
-struct Item {
-  int op, matrix, row, column, columns;
-  unsigned need;
-  bool both;  // the cluster's blocks share B
-  bool valid;
-};
-
-__device__ uint4 Pack(const Item& item) {
-  return {static_cast<unsigned>(item.op) | (item.columns == 256 ? 1u << 16 : 0) |
-              (item.both ? 1u << 17 : 0) | (item.valid ? 1u << 18 : 0),
-          static_cast<unsigned>(item.matrix),
-          static_cast<unsigned>(item.row) |
-              static_cast<unsigned>(item.column) << 16,
-          item.need};
-}
-
-__device__ Item Unpack(uint4 words) {
-  Item item;
-  item.op = static_cast<int>(words.x & 0xffff);
-  item.columns = words.x & 1u << 16 ? 256 : 128;
-  item.both = words.x & 1u << 17;
-  item.valid = words.x & 1u << 18;
-  item.matrix = static_cast<int>(words.y);
-  item.row = static_cast<int>(words.z & 0xffff);
-  item.column = static_cast<int>(words.z >> 16);
-  item.need = words.w;
-  return item;
-}
-
-// Tile `index` of a symmetric product of `blocks` x `blocks` blocks of 128: the
-// full tiles below the diagonal in pairs of rows, then the halves around it.
-// Row `blocks` lies outside: a block without work.
-__device__ void SymmetricTile(int index, int blocks, Item (&pair)[2]) {
-  const int half = blocks / 2;
-  const bool odd = blocks % 2 != 0;
-  int pairs = odd ? half : half - 1;
-  const int full = pairs * (pairs + 1) / 2;
-  pair[0].columns = pair[1].columns = 128;
-  if (index < full) {
-    int j = 0;
-    for (; index >= pairs; ++j) index -= pairs--;
-    pair[0].columns = pair[1].columns = 256;
-    pair[0].both = true;
-    pair[0].column = pair[1].column = 2 * j;
-    pair[0].row = 2 * j + (odd ? 1 : 2) + 2 * index;
-    pair[1].row = pair[0].row + 1;
-    return;
-  }
-  index -= full;
-  if (!odd && index < half) {
-    pair[0].both = true;
-    pair[0].column = pair[1].column = 2 * index;
-    pair[0].row = 2 * index;
-    pair[1].row = 2 * index + 1;
-    return;
-  }
-  // Blocks on the diagonal that are left, two at a time.
-  if (!odd) index -= half;
-  const int shift = odd ? 0 : 1, count = odd ? half + 1 : half;
-  pair[0].both = false;
-  pair[0].row = pair[0].column = 4 * index + shift;
-  const bool second = 2 * index + 1 < count;
-  pair[1].column = second ? 4 * index + 2 + shift : 0;
-  pair[1].row = second ? pair[1].column : blocks;
-}
-
-__device__ void PlainTile(int index, int blocks, int m, Item (&pair)[2]) {
-  const int narrow = (m + 127) / 128, wide = (narrow + 1) / 2;
-  const int pairs = blocks / 2;
-  const auto width = [&](int column) {
-    return 2 * column + 1 < narrow ? 256 : 128;
-  };
-  if (index < pairs * wide) {
-    const int column = index / pairs;
-    pair[0].both = true;
-    pair[0].columns = pair[1].columns = width(column);
-    pair[0].column = pair[1].column = 2 * column;
-    pair[0].row = 2 * (index % pairs);
-    pair[1].row = pair[0].row + 1;
-    return;
-  }
-  index -= pairs * wide;
-  pair[0].both = false;
-  for (int r = 0; r < 2; ++r) {
-    const int column = 2 * index + r;
-    const bool inside = column < wide;
-    pair[r].columns = inside ? width(column) : 128;
-    pair[r].column = inside ? 2 * column : 0;
-    pair[r].row = inside ? blocks - 1 : blocks;
-  }
-}
-
-__device__ void Decode(const Program& p, unsigned claimed, Item (&pair)[2]) {
-  const int chunk_items = p.slots * p.items_per_matrix;
-  const int chunk = static_cast<int>(claimed) / chunk_items;
-  int index = static_cast<int>(claimed) % chunk_items;
-  const int first = chunk * p.slots;
-  const int matrices =
-      p.matrices - first < p.slots ? p.matrices - first : p.slots;
-  int op = 0, before = 0;
-  while (index >= matrices * p.ops[op].items) {
-    index -= matrices * p.ops[op].items;
-    before += p.ops[op].items;
-    ++op;
-  }
-  const int items = p.ops[op].items;
-  const int blocks = (p.n + 127) / 128;
-  if (p.ops[op].symmetric) {
-    SymmetricTile(index % items, blocks, pair);
-  } else {
-    PlainTile(index % items, blocks, p.m, pair);
-  }
-  for (int r = 0; r < 2; ++r) {
-    pair[r].op = op;
-    pair[r].matrix = first + index / items;
-    // Both storing warps of both blocks count each item.
-    pair[r].need = 4u * static_cast<unsigned>(chunk * p.items_per_matrix + before);
-    pair[r].both = pair[0].both;
-    pair[r].valid = true;
-  }
-}
 
 // Reads items in order; every reader has its own. One lane or a whole warp
 // reads, `leader` says for the warp that it has; `expect`: this reader
@@ -423,10 +300,9 @@ __device__ __forceinline__ void Spread(uint32_t base, const uint4 (&words)[4],
   __syncwarp();
 #pragma unroll
   for (uint32_t q = 0; q < 4; ++q)
-    LoadMatrices(ChunkAt(base, warp * 16 + (matrix & 1) * 8 + r,
-                         q * 2 + (matrix >> 1)),
-                 pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2],
-                 pairs[4 * q + 3]);
+    LoadMatrices(
+        ChunkAt(base, warp * 16 + (matrix & 1) * 8 + r, q * 2 + (matrix >> 1)),
+        pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2], pairs[4 * q + 3]);
   __syncwarp();
 }
 
@@ -440,8 +316,8 @@ __device__ __forceinline__ void MultiplyRange(Shared& shared, Group& group,
   for (int k = from; k < to; ++k) {
     BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
     const uint32_t base = SharedAddress(shared.stage[group.stage]);
-    const uint64_t a = Descriptor(
-        base + static_cast<uint32_t>(group.index * kBoxBytes), 16);
+    const uint64_t a =
+        Descriptor(base + static_cast<uint32_t>(group.index * kBoxBytes), 16);
     const uint64_t b = Descriptor(base + kABytes, kBTurned ? kBoxBytes : 16);
     Keep(sums);
     MmaFence();
@@ -571,8 +447,9 @@ __device__ void MultiplyTiles(const Program& p, Shared& shared, int index) {
 }
 
 template <typename T>
-__global__ __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1) void Kernel(
-    const __grid_constant__ Program p) {
+__global__ __cluster_dims__(2, 1, 1)
+    __launch_bounds__(kThreads,
+                      1) void Kernel(const __grid_constant__ Program p) {
   extern __shared__ unsigned char raw[];
   Shared& shared = *reinterpret_cast<Shared*>(
       (reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});

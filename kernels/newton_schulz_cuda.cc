@@ -142,9 +142,9 @@ absl::StatusOr<Prepared> Prepare(const Call& call) {
     return prepared;
   if (std::max(matrices.rows, matrices.columns) > (1 << 20) ||
       std::min(matrices.rows, matrices.columns) > (1 << 16))
-    return absl::UnimplementedError(absl::StrCat(
-        "kernel newton_schulz: a matrix of ", matrices.rows, "x",
-        matrices.columns, "; at most 65536 by 1048576"));
+    return absl::UnimplementedError(
+        absl::StrCat("kernel newton_schulz: a matrix of ", matrices.rows, "x",
+                     matrices.columns, "; at most 65536 by 1048576"));
   prepared.program = BuildNewtonSchulzProgram(
       prepared.options, std::min(matrices.rows, matrices.columns),
       std::max(matrices.rows, matrices.columns));
@@ -188,8 +188,8 @@ class Part {
     const int64_t count =
         std::min(list_.count[t] - from, layout_.part - Matrices());
     const int64_t offset = from * list_.rows * list_.columns;
-    x_.data[x_.count] = static_cast<char*>(x.data) +
-                        offset * SizeOf(TypeOf(x.element));
+    x_.data[x_.count] =
+        static_cast<char*>(x.data) + offset * SizeOf(TypeOf(x.element));
     results_.data[x_.count] = static_cast<char*>(result.data) +
                               offset * SizeOf(TypeOf(result.element));
     ++x_.count;
@@ -257,11 +257,11 @@ class Part {
       p->results_bfloat16 = results_.type == ns::kBFloat16;
       for (int t = 0; t < results_.count; ++t) {
         p->first[t + 1] = results_.first[t + 1];
-        if (const char* error = ns::EncodeMap(
-                &p->results[t], p->results_bfloat16, results_.data[t],
-                list_.columns, list_.rows,
-                results_.first[t + 1] - results_.first[t], list_.columns,
-                list_.rows * list_.columns))
+        if (const char* error =
+                ns::EncodeMap(&p->results[t], p->results_bfloat16,
+                              results_.data[t], list_.columns, list_.rows,
+                              results_.first[t + 1] - results_.first[t],
+                              list_.columns, list_.rows * list_.columns))
           return Failed(error);
       }
     } else {
@@ -349,10 +349,9 @@ absl::Status NewtonSchulz(const Call& call) {
   if (!prepared.ok()) return prepared.status();
   if (prepared->layout.bytes == 0) return absl::OkStatus();
   if (call.workspace_bytes < prepared->layout.bytes)
-    return absl::InvalidArgumentError(
-        absl::StrCat("kernel newton_schulz: a workspace of ",
-                     call.workspace_bytes, " bytes where ",
-                     prepared->layout.bytes, " are needed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "kernel newton_schulz: a workspace of ", call.workspace_bytes,
+        " bytes where ", prepared->layout.bytes, " are needed"));
   for (const std::vector<Operand>* operands :
        {&call.tensors.at("x"), &call.results})
     for (const Operand& operand : *operands)

@@ -42,15 +42,15 @@ struct Op {
   int k_blocks;      // of 64
   bool symmetric, transpose_b;
   bool a_square, b_square;  // symmetric: the upper blocks are not there
-  bool store_transposed;  // of the last op: results are tall
+  bool store_transposed;    // of the last op: results are tall
   float alpha, beta, diagonal;
 };
 
 struct Buffer {
   CUtensorMap map;
   const void* data;  // for C
-  int64_t stride;  // elements between matrices
-  int pitch;       // elements between rows
+  int64_t stride;    // elements between matrices
+  int pitch;         // elements between rows
 };
 
 struct Program {
@@ -63,7 +63,8 @@ struct Program {
   int n, m;
   int matrices, slots;
   int items_per_matrix;  // of all ops
-  // [0]: the next item; [1 + s]: stored quarters of items of slot s. Zeroed before a launch.
+  // [0]: the next item; [1 + s]: stored quarters of items of slot s. Zeroed
+  // before a launch.
   unsigned* counters;
 };
 

@@ -50,22 +50,20 @@ __device__ __forceinline__ void BarrierArrive(uint32_t barrier) {
 // scope would cost a fence of all memory for every tile.
 __device__ __forceinline__ void BarrierArriveIn(uint32_t barrier,
                                                 uint32_t rank) {
-  asm volatile(
-      "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(
-          InBlock(barrier, rank))
-      : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(
+                   InBlock(barrier, rank))
+               : "memory");
 }
 
 __device__ __forceinline__ void BarrierExpect(uint32_t barrier,
                                               uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   barrier),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+      "r"(bytes)
+      : "memory");
 }
 
-__device__ __forceinline__ void BarrierWait(uint32_t barrier,
-                                            uint32_t parity) {
+__device__ __forceinline__ void BarrierWait(uint32_t barrier, uint32_t parity) {
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
@@ -206,8 +204,8 @@ __device__ __forceinline__ uint64_t Descriptor(uint32_t address,
                                                uint32_t leading) {
   return static_cast<uint64_t>((address & 0x3ffff) >> 4) |
          static_cast<uint64_t>(leading >> 4) << 16 |
-         static_cast<uint64_t>(1024 >> 4) << 32 | static_cast<uint64_t>(1)
-                                                      << 62;
+         static_cast<uint64_t>(1024 >> 4) << 32 |
+         static_cast<uint64_t>(1) << 62;
 }
 
 __device__ __forceinline__ void MmaFence() {
@@ -222,50 +220,50 @@ __device__ __forceinline__ void MmaWait() {
                : "memory");
 }
 
-#define HEDDLE_R8(i)                                                    \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]),           \
-      "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define HEDDLE_R8(i)                                                          \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), \
+      "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define HEDDLE_R32(i) \
   HEDDLE_R8(i), HEDDLE_R8(i + 8), HEDDLE_R8(i + 16), HEDDLE_R8(i + 24)
-#define HEDDLE_P64                                                          \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,"  \
-  "%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,"    \
-  "%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,"    \
+#define HEDDLE_P64                                                         \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19," \
+  "%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,"   \
+  "%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,"   \
   "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define HEDDLE_P128                                                         \
-  HEDDLE_P64                                                                \
-  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,"   \
-  "%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,"    \
-  "%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"    \
-  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,"  \
+#define HEDDLE_P128                                                        \
+  HEDDLE_P64                                                               \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,"  \
+  "%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,"   \
+  "%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"   \
+  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125," \
   "%126,%127"
 
-#define HEDDLE_MMA256(type, turned)                                         \
-  asm volatile(                                                            \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                        \
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type         \
-      " {" HEDDLE_P128 "}, %128, %129, p, 1, 1, " turned ";\n}\n"        \
-      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96)      \
+#define HEDDLE_MMA256(type, turned)                                   \
+  asm volatile(                                                       \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                   \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
+      " {" HEDDLE_P128 "}, %128, %129, p, 1, 1, " turned ";\n}\n"     \
+      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96) \
       : "l"(a), "l"(b), "r"(keep))
-#define HEDDLE_MMA128(type, turned)                                         \
-  asm volatile(                                                            \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                         \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type         \
-      " {" HEDDLE_P64 "}, %64, %65, p, 1, 1, " turned ";\n}\n"           \
-      : HEDDLE_R32(0), HEDDLE_R32(32)                                      \
+#define HEDDLE_MMA128(type, turned)                                \
+  asm volatile(                                                    \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                 \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type \
+      " {" HEDDLE_P64 "}, %64, %65, p, 1, 1, " turned ";\n}\n"     \
+      : HEDDLE_R32(0), HEDDLE_R32(32)                              \
       : "l"(a), "l"(b), "r"(keep))
 
-#define HEDDLE_MMA(type, turned)     \
-  if constexpr (kN == 256) {         \
-    HEDDLE_MMA256(type, turned);     \
-  } else {                           \
-    HEDDLE_MMA128(type, turned);     \
+#define HEDDLE_MMA(type, turned) \
+  if constexpr (kN == 256) {     \
+    HEDDLE_MMA256(type, turned); \
+  } else {                       \
+    HEDDLE_MMA128(type, turned); \
   }
-#define HEDDLE_MMA_OF(turned)                          \
-  if constexpr (__is_same(T, __nv_bfloat16)) {         \
-    HEDDLE_MMA("bf16", turned)                         \
-  } else {                                             \
-    HEDDLE_MMA("f16", turned)                          \
+#define HEDDLE_MMA_OF(turned)                  \
+  if constexpr (__is_same(T, __nv_bfloat16)) { \
+    HEDDLE_MMA("bf16", turned)                 \
+  } else {                                     \
+    HEDDLE_MMA("f16", turned)                  \
   }
 
 // d = A B (+ d where `keep`): 64 x kN x 16. Turned: lines run across K.

@@ -96,19 +96,17 @@ __global__ void SumSquares(const __grid_constant__ Normalise a) {
   const From* data = MatrixData<From>(a.x, blockIdx.y, size);
   T sum = 0;
   using V = Vector<From>;
-  const bool aligned = size % V::kCount == 0 &&
-                       reinterpret_cast<uintptr_t>(data) % 16 == 0;
-  const long long first =
-                      blockIdx.x * static_cast<long long>(kThreads) +
-                      threadIdx.x,
+  const bool aligned =
+      size % V::kCount == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  const long long first = blockIdx.x * static_cast<long long>(kThreads) +
+                          threadIdx.x,
                   step = static_cast<long long>(kThreads) * kPartials;
   if (aligned) {
 #pragma unroll 4
     for (long long i = first; i < size / V::kCount; i += step) {
       const V vector = reinterpret_cast<const V*>(data)[i];
 #pragma unroll
-      for (const From value : vector.values)
-        sum += As<T>(value) * As<T>(value);
+      for (const From value : vector.values) sum += As<T>(value) * As<T>(value);
     }
   } else {
     for (long long i = first; i < size; i += step)
@@ -145,8 +143,8 @@ __global__ void ScaleWide(const __grid_constant__ Normalise a) {
   const bool aligned =
       a.columns % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0;
   const long long step = static_cast<long long>(gridDim.x) * kThreads;
-  for (long long i = blockIdx.x * static_cast<long long>(kThreads) +
-                     threadIdx.x;
+  for (long long i =
+           blockIdx.x * static_cast<long long>(kThreads) + threadIdx.x;
        i < static_cast<long long>(groups) * a.rows; i += step) {
     const int row = static_cast<int>(i / groups),
               column = static_cast<int>(i % groups) * 8;
@@ -181,16 +179,16 @@ __global__ void ScaleTall(const __grid_constant__ Normalise a) {
   const From* data = MatrixData<From>(a.x, blockIdx.y, size);
   To* to = static_cast<To*>(a.to) + blockIdx.y * a.stride;
   const T divisor = Divisor<T>(a, blockIdx.y);
-  const int across = (a.columns + 31) / 32, tiles = across * ((a.rows + 31) / 32);
+  const int across = (a.columns + 31) / 32,
+            tiles = across * ((a.rows + 31) / 32);
   const int x = threadIdx.x % 32, y = threadIdx.x / 32;
   for (int t = blockIdx.x; t < tiles; t += gridDim.x) {
     const int row = t / across * 32, column = t % across * 32;
     for (int i = y; i < 32; i += kThreads / 32)
       if (row + i < a.rows && column + x < a.columns)
-        tile[i][x] =
-            As<T>(data[static_cast<long long>(row + i) * a.columns + column +
-                       x]) /
-            divisor;
+        tile[i][x] = As<T>(data[static_cast<long long>(row + i) * a.columns +
+                                column + x]) /
+                     divisor;
     __syncthreads();
     for (int i = y; i < 32; i += kThreads / 32)
       if (column + i < a.columns && row + x < a.rows)
@@ -246,12 +244,12 @@ __global__ void WriteKernel(const __grid_constant__ Write w) {
   To* to = MatrixData<To>(w.results, blockIdx.y, size);
   const From* from = static_cast<const From*>(w.from) + blockIdx.y * w.stride;
   const bool tall = w.rows > w.columns;
-  for (long long i = blockIdx.x * static_cast<long long>(kThreads) +
-                     threadIdx.x;
+  for (long long i =
+           blockIdx.x * static_cast<long long>(kThreads) + threadIdx.x;
        i < size; i += static_cast<long long>(gridDim.x) * kThreads) {
     const long long row = i / w.columns, column = i % w.columns;
-    to[i] = Rounded<To>(AsDouble(
-        tall ? from[column * w.pitch + row] : from[row * w.pitch + column]));
+    to[i] = Rounded<To>(AsDouble(tall ? from[column * w.pitch + row]
+                                      : from[row * w.pitch + column]));
   }
 }
 
@@ -293,10 +291,9 @@ __global__ void SimpleKernel(const __grid_constant__ Simple s) {
   for (int k = 0; k < s.inner; k += kDepth) {
     for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
       const int r = i / kDepth, d = i % kDepth;
-      a_tile[d][r] =
-          row + r < s.rows && k + d < s.inner
-              ? a[static_cast<long long>(row + r) * s.inner + k + d]
-              : T(0);
+      a_tile[d][r] = row + r < s.rows && k + d < s.inner
+                         ? a[static_cast<long long>(row + r) * s.inner + k + d]
+                         : T(0);
       if (s.transpose_b)
         b_tile[d][r] =
             column + r < s.columns && k + d < s.inner
@@ -388,8 +385,8 @@ const char* MultiprocessorCount(int* count) {
   int device;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess)
-    error = cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount,
-                                   device);
+    error =
+        cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
   return Failure(error);
 }
 
@@ -400,8 +397,8 @@ const char* EncodeMap(CUtensorMap* map, bool bfloat16, void* data,
     void* function = nullptr;
     cudaDriverEntryPointQueryResult result;
     if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
-                                         12000, cudaEnableDefault, &result) !=
-            cudaSuccess ||
+                                         12000, cudaEnableDefault,
+                                         &result) != cudaSuccess ||
         result != cudaDriverEntryPointSuccess)
       function = nullptr;
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
@@ -413,13 +410,13 @@ const char* EncodeMap(CUtensorMap* map, bool bfloat16, void* data,
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(pitch) * 2,
                                 static_cast<cuuint64_t>(stride) * 2};
   const cuuint32_t box[] = {kBox, kBox, 1}, steps[] = {1, 1, 1};
-  const CUresult result = encode(
-      map,
-      bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-               : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-      3, data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(map,
+             bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                      : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+             3, data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? nullptr : "cuTensorMapEncodeTiled refused";
 }
 

@@ -10,6 +10,7 @@ Triton forms of microsoft/dion, gram-newton-schulz with quack-kernels. Ours is c
 import argparse
 import ctypes
 import statistics
+import time
 
 import torch
 
@@ -113,12 +114,15 @@ def main():
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--compile", action="store_true", help="the torch.compile peers too")
+    parser.add_argument("--peers", help="only these, comma-separated (the Triton and quack peers tune themselves for a minute or more per shape)")
     options = parser.parse_args()
     ours = load(options.lib)
     rivals = peers(options.compile)
+    if options.peers:
+        rivals = {name: rivals[name] for name in options.peers.split(",")}
     left, right = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
     rate = 2 * 8192**3 / min(time_once(lambda: left @ right) for _ in range(10)) / 1e9
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, GEMM 8192^3 {rate:.0f} TFLOP/s")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, GEMM 8192^3 {rate:.0f} TFLOP/s", flush=True)
     del left, right
     for text in options.shapes.split(","):
         shape = tuple(int(n) for n in text.split("x"))
@@ -129,9 +133,11 @@ def main():
         sides = {"heddle": lambda: ours(x, result)}
         for name, peer in rivals.items():
             try:
+                begin = time.monotonic()
                 for _ in range(3):
                     peer(x)
                 torch.cuda.synchronize()
+                print(f"{text}: {name} ready after {time.monotonic() - begin:.0f} s", flush=True)
                 sides[name] = lambda peer=peer: peer(x)
             except Exception as error:
                 print(f"{text}: {name} failed: {type(error).__name__} {str(error)[:120]}")

@@ -13,8 +13,7 @@ heddle_newton_schulz(const void* x, void* result, int x_type, int result_type,
                      long long batch, long long rows, long long columns,
                      const char* form, const char* coefficients, int steps,
                      const char* dtype, double eps, const char* norm_eps,
-                     void* workspace, long long workspace_bytes,
-                     void* stream) {
+                     void* workspace, long long workspace_bytes, void* stream) {
   using namespace heddle::kernels;
   static const Element kElements[] = {Element::kF16, Element::kBF16,
                                       Element::kF32, Element::kF64};
@@ -28,10 +27,13 @@ heddle_newton_schulz(const void* x, void* result, int x_type, int result_type,
   if (kernel == nullptr || kernel->device == nullptr)
     return fail("newton_schulz has no device code in this build");
   Call call;
-  call.tensors["x"] = {{const_cast<void*>(x), kElements[x_type],
+  call.tensors["x"] = {{const_cast<void*>(x),
+                        kElements[x_type],
                         batch * rows * columns,
                         {batch, rows, columns}}};
-  call.results = {{result, kElements[result_type], batch * rows * columns,
+  call.results = {{result,
+                   kElements[result_type],
+                   batch * rows * columns,
                    {batch, rows, columns}}};
   call.strings = {{"ns", form},
                   {"coefficients", coefficients},
