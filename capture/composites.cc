@@ -47,4 +47,19 @@ at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
              : at::native::log_softmax(input, dim, dtype);
 }
 
+void RmsNorm(const c10::OperatorHandle& op, c10::DispatchKeySet,
+             torch::jit::Stack* stack) {
+  constexpr auto kDecomposition = c10::DispatchKey::CompositeImplicitAutograd;
+  if (ForCuda()) {
+    op.callBoxedForDispatchKey(kDecomposition, *stack);
+    return;
+  }
+  // Where the fused operator has no kernel it is this decomposition, whose
+  // second result only its own backward wants.
+  c10::Dispatcher::singleton()
+      .findSchemaOrThrow("aten::_fused_rms_norm", "")
+      .callBoxedForDispatchKey(kDecomposition, *stack);
+  stack->pop_back();
+}
+
 }  // namespace heddle::capture

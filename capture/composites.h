@@ -4,6 +4,8 @@
 #define HEDDLE_CAPTURE_COMPOSITES_H_
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
 
 #include <optional>
 
@@ -19,6 +21,10 @@ at::Tensor Softmax(const at::Tensor& input, int64_t dim,
                    std::optional<at::ScalarType> dtype);
 at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
                       std::optional<at::ScalarType> dtype);
+
+// aten::rms_norm: one fused operator on cuda, its decomposition on cpu.
+void RmsNorm(const c10::OperatorHandle& op, c10::DispatchKeySet,
+             torch::jit::Stack* stack);
 
 }  // namespace heddle::capture
 

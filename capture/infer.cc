@@ -6,9 +6,13 @@
 #include "capture/infer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
+#include <ATen/TensorIterator.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/Reduction.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 
@@ -172,6 +176,15 @@ void FlashCpuBackward(Call& c) {
 
 void Histc(Call& c) { c.Return({Empty({c.I(1)}, c.T(0))}); }
 
+// Where they reduce, these kernels shrink the tensor of all losses to a scalar
+// and keep its allocation.
+void ShrunkLoss(Call& c) {
+  at::Tensor all = Empty(at::infer_size(c.T(0).sizes(), c.T(1).sizes()), c.T(0),
+                         at::result_type(c.T(0), c.T(1)));
+  if (c.I(2) != at::Reduction::None) all.resize_(at::IntArrayRef());
+  c.Return({all});
+}
+
 // Rows of the result are padded to 16 bytes, as the grouped kernels write them.
 // Two matrices over ragged rows give one matrix per group.
 void GroupedMm(Call& c) {
@@ -196,6 +209,52 @@ void GroupedMm(Call& c) {
   c.Return({at::empty_strided(sizes, strides, a.options().dtype(dtype))});
 }
 
+void HuberLoss(Call& c) {
+  at::Tensor loss = at::empty_like(c.T(0));
+  c.Return(
+      {c.I(2) == at::Reduction::None ? loss : Empty(at::IntArrayRef(), loss)});
+}
+
+void LossBackward(Call& c) { c.Return({Empty(c.T(1).sizes(), c.T(1))}); }
+
+void CrossEntropyBackward(Call& c) { c.Return({at::empty_like(c.T(1))}); }
+
+void LogSoftmaxBackward(Call& c) {
+  c.Return({Empty(c.T(0).sizes(), c.T(0), c.stack[3].toScalarType())});
+}
+
+// Pointwise kernels lay their result out like the first operand that has a
+// preference; Python's meta kernels of these ask in another order. True: the
+// kernel asks its operands from the last to the first.
+const std::unordered_map<std::string, bool>& LaidOutByOperands() {
+  static const auto* names = new std::unordered_map<std::string, bool>{
+      {"aten::softplus_backward", false},
+      {"aten::elu_backward", false},
+      {"aten::hardsigmoid_backward", false},
+      {"aten::hardtanh_backward", false},
+      {"aten::logit_backward", false},
+      {"aten::hardswish_backward", false},
+      {"aten::xlogy", false},
+      {"aten::copysign", false},
+      {"aten::floor_divide", false},
+      {"aten::logaddexp", false},
+      {"aten::heaviside", false},
+      {"aten::threshold_backward", true},
+      {"aten::leaky_relu_backward", true}};
+  return *names;
+}
+
+void LayOut(at::Tensor& result, const std::vector<at::Tensor>& operands) {
+  at::TensorIteratorConfig config;
+  config.set_check_mem_overlap(false)
+      .check_all_same_dtype(false)
+      .declare_static_dtype_and_device(result.scalar_type(), at::kMeta)
+      .add_owned_output(at::Tensor());
+  for (const at::Tensor& operand : operands)
+    config.add_owned_const_input(operand);
+  result = config.build().output();
+}
+
 using Function = void (*)(Call&);
 const std::unordered_map<std::string, Function>& Functions() {
   static const auto* functions = new std::unordered_map<std::string, Function>{
@@ -205,6 +264,15 @@ const std::unordered_map<std::string, Function>& Functions() {
       {"aten::native_layer_norm", NativeLayerNorm},
       {"aten::native_layer_norm_backward", NativeLayerNormBackward},
       {"aten::histc", Histc},
+      {"aten::huber_loss", HuberLoss},
+      {"aten::mse_loss", ShrunkLoss},
+      {"aten::mse_loss_backward", LossBackward},
+      {"aten::smooth_l1_loss_backward", LossBackward},
+      {"aten::huber_loss_backward", LossBackward},
+      {"aten::binary_cross_entropy_backward", CrossEntropyBackward},
+      {"aten::_log_softmax_backward_data", LogSoftmaxBackward},
+      {"aten::smooth_l1_loss", ShrunkLoss},
+      {"aten::soft_margin_loss", ShrunkLoss},
       {"aten::_grouped_mm", GroupedMm},
       {"aten::_scaled_dot_product_flash_attention_for_cpu", FlashCpu},
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward",
@@ -243,7 +311,24 @@ void InferOnMeta(const c10::OperatorHandle& op, bool cpu,
   bool ours = !op.hasKernelForDispatchKey(c10::DispatchKey::Meta) ||
               (cpu && name.name == "aten::native_batch_norm");
   if (ours && InferAbsent(name, cpu, stack)) return;
+  std::vector<at::Tensor> operands;
+  auto known = LaidOutByOperands().find(name.name);
+  bool laid_out = known != LaidOutByOperands().end();
+  if (!op.schema().is_mutable() &&
+      (laid_out || (cpu && name.name == "aten::native_dropout_backward"))) {
+    for (const c10::IValue& argument :
+         torch::jit::last(*stack, op.schema().arguments().size())) {
+      if (argument.isTensor()) operands.push_back(argument.toTensor());
+    }
+    if (laid_out && known->second)
+      std::reverse(operands.begin(), operands.end());
+  }
   op.callBoxed(stack);
+  if (!operands.empty()) {
+    at::Tensor result = stack->back().toTensor();
+    LayOut(result, operands);
+    stack->back() = result;
+  }
   for (size_t i : GeneratorStateResults(name)) (*stack)[i] = at::Tensor();
   // The debug mask, which is never asked for.
   if (stack->size() == 9 && !GeneratorStateResults(name).empty())

@@ -104,6 +104,12 @@ HEDDLE_EXPORT void heddle_capture_push(int32_t scope) {
 HEDDLE_EXPORT void heddle_capture_pop() {
   if (heddle::capture::session) heddle::capture::session->PopScope();
 }
+// Module path of the innermost scope; valid until the next call into capture.
+HEDDLE_EXPORT const char* heddle_capture_place() {
+  return heddle::capture::session
+             ? heddle::capture::session->CurrentScope().c_str()
+             : "";
+}
 HEDDLE_EXPORT int32_t heddle_capture_source(const char* file, int64_t line) {
   return heddle::capture::session
              ? heddle::capture::session->InternSource(file, line)

@@ -157,38 +157,37 @@ class Printer {
            static_cast<uint32_t>(op.source);
   }
 
-  // MLIR numbers aliases by depth, then by first appearance: plain file
-  // positions before module paths that wrap them.
+  // MLIR numbers aliases by depth, then by first appearance: file positions and
+  // module paths without one before module paths that wrap a position.
   void NumberLocations() {
     std::vector<uint64_t> order;
-    std::unordered_map<int32_t, int> files;
+    std::unordered_map<int32_t, std::string> files;
     int next = 0;
+    const auto define = [&](const std::string& location) {
+      const std::string alias = "#loc" + Number(++next);
+      location_definitions_ += alias + " = loc(" + location + ")\n";
+      return alias;
+    };
     for (const OpRecord& op : tape_.ops) {
-      if (op.source != 0 && files.try_emplace(op.source, next + 1).second) {
-        ++next;
-        location_definitions_ += "#loc" + Number(next) + " = loc(" +
-                                 Quote(tape_.sources[op.source].file) + ":" +
-                                 Number(tape_.sources[op.source].line) +
-                                 ":0)\n";
+      if (op.source != 0 && files.try_emplace(op.source, "").second) {
+        const auto& source = tape_.sources[op.source];
+        files[op.source] =
+            define(Quote(source.file) + ":" + Number(source.line) + ":0");
       }
-      if (locations_.try_emplace(LocationKey(op), "").second)
-        order.push_back(LocationKey(op));
+      const uint64_t key = LocationKey(op);
+      if (!locations_.try_emplace(key, "").second) continue;
+      const std::string& scope = tape_.scopes[op.scope];
+      if (op.source == 0)
+        locations_[key] = scope.empty() ? "#loc" : define(Quote(scope));
+      else if (scope.empty())
+        locations_[key] = files[op.source];
+      else
+        order.push_back(key);
     }
-    // A path without a source line has depth 0 too and is numbered among the
-    // files; such tapes have either all lines or none, so one pass each is
-    // enough.
-    for (uint64_t key : order) {
-      auto scope = static_cast<int32_t>(key >> 32);
-      auto source = static_cast<int32_t>(key & 0xffffffff);
-      if (tape_.scopes[scope].empty()) {
-        locations_[key] = source == 0 ? "#loc" : "#loc" + Number(files[source]);
-        continue;
-      }
-      locations_[key] = "#loc" + Number(++next);
-      location_definitions_ +=
-          locations_[key] + " = loc(" + Quote(tape_.scopes[scope]) +
-          (source == 0 ? "" : "(#loc" + Number(files[source]) + ")") + ")\n";
-    }
+    for (uint64_t key : order)
+      locations_[key] =
+          define(Quote(tape_.scopes[static_cast<int32_t>(key >> 32)]) + "(" +
+                 files[static_cast<int32_t>(key & 0xffffffff)] + ")");
   }
 
   const std::string& Type(ValueId id) {

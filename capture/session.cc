@@ -99,14 +99,6 @@ std::string NameOf(const c10::OperatorName& name) {
                                     : name.name + "." + name.overload_name;
 }
 
-size_t Session::KeyHash::operator()(const Key& key) const {
-  size_t hash = std::hash<const void*>()(key.storage) * 31 +
-                static_cast<size_t>(key.dtype);
-  for (int64_t n : key.geometry)
-    hash = hash * 1000003 ^ std::hash<int64_t>()(n);
-  return hash;
-}
-
 Session::Session(Options options)
     : options_(std::move(options)),
       host_allocations_(std::make_shared<HostAllocations>()) {
@@ -117,6 +109,8 @@ Session::Session(Options options)
                         std::to_string(TORCH_VERSION_PATCH);
   allocation_guard_ = std::make_unique<c10::DebugInfoGuard>(
       c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
+  autocast_ = std::make_unique<AutocastScope>(
+      options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU);
   first_sequence_ = last_sequence_ = at::sequence_number::peek();
   RegisterCustomOperators();
   previous_ = current_session;
@@ -133,19 +127,13 @@ Tape Session::Finish() {
   if (!finished_) {
     finished_ = true;
     allocation_guard_.reset();
+    autocast_.reset();
     current_session = previous_;
   }
   tape_.storage_bytes.clear();
   for (const c10::Storage& storage : storages_)
     tape_.storage_bytes.push_back(static_cast<int64_t>(storage.nbytes()));
   return std::move(tape_);
-}
-
-std::string Session::Place(const std::string& op) const {
-  const std::string& scope = tape_.scopes[scopes_.back()];
-  return "operator " + op + " in module '" +
-         (scope.empty() ? "<root>" : scope) + "'" +
-         (phase_ == Phase::kBackward ? " (backward)" : "");
 }
 
 int32_t Session::InternScope(const std::string& path) {
@@ -163,206 +151,55 @@ int32_t Session::InternSource(const std::string& file, int64_t line) {
   return it->second;
 }
 
-Session::Key Session::KeyOf(const at::Tensor& tensor) const {
-  Key key{tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), {}};
-  key.geometry.reserve(2 * tensor.dim() + 1);
-  key.geometry.assign(tensor.sizes().begin(), tensor.sizes().end());
-  key.geometry.insert(key.geometry.end(), tensor.strides().begin(),
-                      tensor.strides().end());
-  key.geometry.push_back(tensor.storage_offset());
-  return key;
-}
-
-int32_t Session::StorageIdOf(const at::Tensor& tensor) {
-  const c10::Storage& storage = tensor.storage();
-  auto [it, fresh] = storage_ids_.try_emplace(
-      storage.unsafeGetStorageImpl(), static_cast<int32_t>(storages_.size()));
-  if (fresh) {
-    storages_.push_back(storage);
-    meta_storages_.emplace_back();
-  }
-  return it->second;
-}
-
-ValueId Session::NewValue(const at::Tensor& tensor) {
-  ValueInfo info;
-  info.dtype = tensor.scalar_type();
-  info.sizes = tensor.sizes().vec();
-  info.strides = tensor.strides().vec();
-  info.offset = tensor.storage_offset();
-  info.storage = StorageIdOf(tensor);
-  auto id = static_cast<ValueId>(tape_.values.size());
-  tape_.values.push_back(std::move(info));
-  values_[KeyOf(tensor)] = id;
-  return id;
-}
-
-at::Tensor Session::AddParameter(at::IntArrayRef sizes, at::IntArrayRef strides,
-                                 at::ScalarType dtype,
-                                 std::vector<std::string> names, bool trainable,
-                                 std::string role) {
-  int64_t bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(
-      sizes, strides, c10::elementSize(dtype)));
-  at::Tensor tensor =
-      MakeTraceTensor(MakeTraceStorage(bytes), dtype, sizes, strides, 0);
-  tape_.bindings.push_back({Binding::Kind::kParameter,
-                            std::move(names),
-                            trainable,
-                            std::move(role),
-                            NewValue(tensor),
-                            {}});
-  return tensor;
-}
-
-at::Tensor Session::AddBuffer(const at::Tensor& data, std::string name,
-                              bool persistent) {
-  TORCH_CHECK(persistent || !data.is_meta(),
-              "heddle.capture: the non-persistent buffer '", name,
-              "' lies on the meta device, so its values are nowhere to be "
-              "found. Give it real values, or make it persistent.");
-  at::Tensor tensor = MakeTraceTensor(
-      MakeTraceStorage(
-          static_cast<int64_t>(data.numel() * data.element_size())),
-      data.scalar_type(), data.sizes(), data.contiguous().strides(), 0);
-  at::Tensor value =
-      persistent ? at::Tensor() : data.detach().cpu().contiguous();
-  tape_.bindings.push_back({Binding::Kind::kBuffer,
-                            {std::move(name)},
-                            persistent,
-                            "",
-                            NewValue(tensor),
-                            value});
-  return tensor;
-}
-
-at::Tensor Session::AddInput(const at::Tensor& data, std::string name) {
-  TORCH_CHECK(data.layout() == at::kStrided && !data.is_nested(),
-              "heddle.capture: the batch entry '", name, "' is ",
-              data.is_nested() ? "nested" : "sparse", "; give a dense tensor");
-  // Layout decides which kernels run and how they round, so the example's is
-  // kept; one with gaps or overlaps becomes row-major, as every run's copy is.
-  at::Tensor shape = at::empty_like(data, data.options().device(at::kMeta),
-                                    at::MemoryFormat::Preserve);
-  at::Tensor tensor = MakeTraceTensor(
-      MakeTraceStorage(
-          static_cast<int64_t>(data.numel() * data.element_size())),
-      data.scalar_type(), data.sizes(), shape.strides(), 0);
-  tape_.bindings.push_back({Binding::Kind::kInput,
-                            {std::move(name)},
-                            false,
-                            "",
-                            NewValue(tensor),
-                            {}});
-  if (!data.is_floating_point() && !data.is_complex() && !data.is_meta()) {
-    at::Tensor host = at::empty_strided(shape.sizes(), shape.strides(),
-                                        data.options().device(at::kCPU));
-    host_inputs_[StorageIdOf(tensor)] = host.copy_(data);
-  }
-  return tensor;
-}
-
-void Session::AddResult(std::string kind, std::string name,
-                        const at::Tensor& tensor) {
-  TORCH_CHECK(IsTraced(tensor), "heddle.capture: the ", kind, " '", name,
-              "' was not computed by the captured step (it lies on ",
-              tensor.device(), ")");
-  tape_.results.push_back(
-      {std::move(kind), std::move(name), Use(tensor, "result")});
-}
-
-ValueId Session::Use(const at::Tensor& tensor, const std::string& op) {
-  if (!tensor.defined()) return -1;
-  if (!IsTraced(tensor)) return UseHostTensor(tensor, op);
-  Key key = KeyOf(tensor);
-  auto it = values_.find(key);
-  if (it != values_.end()) return it->second;
-  TORCH_CHECK(storage_ids_.count(tensor.storage().unsafeGetStorageImpl()),
-              "heddle.capture: ", Place(op),
-              " reads a tensor of another capture");
-  // A geometry that no recorded operator produced: set_data or `.data =` gave
-  // an existing storage a new shape. Say it as the view that it is.
-  static const c10::OperatorHandle as_strided =
-      c10::Dispatcher::singleton().findSchemaOrThrow("aten::as_strided", "");
-  const auto& infos = tape_.values;
-  int32_t storage = StorageIdOf(tensor);
-  auto source =
-      std::find_if(infos.begin(), infos.end(), [&](const ValueInfo& info) {
-        return info.storage == storage && info.dtype == tensor.scalar_type();
-      });
-  TORCH_CHECK(source != infos.end(), "heddle.capture: ", Place(op),
-              " reads a storage under another dtype than it was made with, "
-              "without a view operator in between");
-  OpRecord record;
-  record.name = as_strided.operator_name();
-  record.schema = &as_strided.schema();
-  record.arguments = {{Argument::Kind::kTensor,
-                       {static_cast<ValueId>(source - infos.begin())},
-                       {}},
-                      {Argument::Kind::kConstant, {}, tensor.sizes()},
-                      {Argument::Kind::kConstant, {}, tensor.strides()},
-                      {Argument::Kind::kConstant, {}, tensor.storage_offset()}};
-  record.phase = phase_;
-  record.scope = scopes_.back();
-  ValueId id = NewValue(tensor);
-  record.results = {id};
-  tape_.ops.push_back(std::move(record));
-  return id;
-}
-
-at::Tensor Session::MetaOf(const at::Tensor& tensor) {
-  if (!tensor.defined()) return tensor;
-  int32_t id = StorageIdOf(tensor);
-  if (!meta_storages_[id]) {
-    meta_storages_[id] = c10::Storage(
-        c10::Storage::use_byte_size_t(), tensor.storage().sym_nbytes(),
-        c10::DataPtr(nullptr, c10::Device(c10::DeviceType::Meta)), nullptr,
-        false);
-    meta_ids_[meta_storages_[id].unsafeGetStorageImpl()] = id;
-  }
-  at::Tensor meta = at::detail::make_tensor<c10::TensorImpl>(
-      c10::Storage(meta_storages_[id]),
-      c10::DispatchKeySet(c10::DispatchKey::Meta), tensor.dtype());
-  meta.unsafeGetTensorImpl()->set_sizes_and_strides(
-      tensor.sizes(), tensor.strides(), tensor.storage_offset());
-  return meta;
-}
-
-at::Tensor Session::FromMeta(const at::Tensor& meta) {
-  if (!meta.defined()) return meta;
-  const c10::Storage& storage = meta.storage();
-  auto it = meta_ids_.find(storage.unsafeGetStorageImpl());
-  int32_t id;
-  if (it != meta_ids_.end()) {
-    id = it->second;
-  } else {
-    c10::Storage fresh =
-        MakeTraceStorage(static_cast<int64_t>(storage.nbytes()));
-    id = static_cast<int32_t>(storages_.size());
-    storage_ids_[fresh.unsafeGetStorageImpl()] = id;
-    storages_.push_back(std::move(fresh));
-    meta_storages_.push_back(storage);
-    meta_ids_[storage.unsafeGetStorageImpl()] = id;
-  }
-  return MakeTraceTensor(storages_[id], meta.scalar_type(), meta.sizes(),
-                         meta.strides(), meta.storage_offset());
-}
-
 void Session::CheckState(const std::string& op) const {
   TORCH_CHECK(!finished_, "heddle.capture: operator ", op,
               " on a tensor of a capture that has ended");
-  c10::DeviceType target =
-      options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
-  TORCH_CHECK(
-      !at::autocast::is_autocast_enabled(target), "heddle.capture: ", Place(op),
-      " runs under torch.autocast('", options_.target,
-      "'). Autocast regions are not captured yet: pass precision=\"bf16\" "
-      "instead, which presents parameters in that type.");
 }
 
 void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   CheckState(NameOf(op.operator_name()));
   if (RecordHostRead(op, stack)) return;
+  // A kernel that calls operators of the cast list is what they are in a
+  // region; the plan runs kernels outside of any.
+  if (op.operator_name().name == "aten::_trilinear" &&
+      at::autocast::is_autocast_enabled(autocast_->target())) {
+    op.callBoxedForDispatchKey(
+        c10::DispatchKey::CompositeExplicitAutogradNonFunctional, *stack);
+    return;
+  }
+  if (HasTag(op, at::Tag::inplace_view)) {
+    RecordReshape(op, stack);
+    return;
+  }
   RecordCall(op, stack);
+}
+
+// `x.t_()` gives x the geometry of `x.t()`, and is recorded as that.
+void Session::RecordReshape(const c10::OperatorHandle& op,
+                            torch::jit::Stack* stack) {
+  c10::OperatorName name = op.operator_name();
+  at::Tensor self =
+      (*stack)[stack->size() - op.schema().arguments().size()].toTensor();
+  bool resize = name.name == "aten::resize_";
+  if (resize && self.sizes() == stack->at(stack->size() - 2).toDimVector()) {
+    torch::jit::drop(*stack, 3);
+    stack->emplace_back(self);
+    return;
+  }
+  name.name.pop_back();
+  if (name.name == "aten::transpose") name.overload_name = "int";
+  auto view = c10::Dispatcher::singleton().findSchema(name);
+  TORCH_CHECK(
+      view && !resize && name.name != "aten::set" &&
+          name.name != "aten::resize_as",
+      "heddle.capture: ", Place(NameOf(op.operator_name())),
+      " gives a tensor another storage or size in place, which a value of a "
+      "program cannot do. Make a new tensor and use that.");
+  RecordCall(*view, stack);
+  at::Tensor result = torch::jit::pop(*stack).toTensor();
+  self.unsafeGetTensorImpl()->set_sizes_and_strides(
+      result.sizes(), result.strides(), result.storage_offset());
+  stack->emplace_back(std::move(self));
 }
 
 void Session::RecordCall(const c10::OperatorHandle& original,
@@ -385,6 +222,16 @@ void Session::RecordCall(const c10::OperatorHandle& original,
       op = *sibling;
       (*stack)[base + i] = number;
     }
+  }
+
+  // Lazily conjugated and negated views are a bit on a tensor, which values do
+  // not have; the copy has the values that operators would make of it.
+  const std::string& view = op.operator_name().name;
+  bool lazy = view == "aten::_conj" || view == "aten::_neg_view";
+  if (lazy) {
+    lazily_read_.insert(StorageIdOf((*stack)[base].toTensor()));
+    op = c10::Dispatcher::singleton().findSchemaOrThrow(
+        view == "aten::_conj" ? "aten::conj_physical" : "aten::neg", "");
   }
 
   // The schema of native_batch_norm does not say that it writes the running
@@ -434,6 +281,11 @@ void Session::RecordCall(const c10::OperatorHandle& original,
                           tape_.values[id].strides, tape_.values[id].offset);
     }
     ValueId id = Use(traced, name);
+    TORCH_CHECK(
+        !written || id < 0 || lazily_read_.count(tape_.values[id].storage) == 0,
+        "heddle.capture: ", Place(name),
+        " writes into a tensor that has a conjugated or negated view. Make the "
+        "view a copy (resolve_conj, resolve_neg, clone) or write elsewhere.");
     if (written) record.mutates.push_back(operand);
     if (id >= 0) ++operand;
     at::Tensor meta = MetaOf(traced);
@@ -490,6 +342,11 @@ void Session::RecordCall(const c10::OperatorHandle& original,
     bool by_data = HasTag(op, at::Tag::data_dependent_output) ||
                    HasTag(op, at::Tag::dynamic_output_shape);
     const auto* known = dynamic_cast<const c10::Error*>(&error);
+    TORCH_CHECK(name.find("sparse") == std::string::npos &&
+                    name.find("nested") == std::string::npos,
+                "heddle.capture: ", Place(name),
+                " makes a sparse or nested tensor; the captured step must be "
+                "dense. Keep the tensor dense, padded and masked.");
     TORCH_CHECK(
         by_data, "heddle.capture: ", Place(name),
         " has no shape function for these arguments: ",
@@ -510,6 +367,13 @@ void Session::RecordCall(const c10::OperatorHandle& original,
                 " when asked for shapes only");
     for (const auto& [impl, tensor] : identity) {
       if (impl == meta.unsafeGetTensorImpl()) {
+        TORCH_CHECK(meta.sizes() == tensor.sizes() &&
+                        meta.strides() == tensor.strides(),
+                    "heddle.capture: ", Place(name),
+                    " gives a tensor of shape ", tensor.sizes(), " the shape ",
+                    meta.sizes(),
+                    " in place. Give `out` the shape of the result, or use the "
+                    "operator that returns a new tensor.");
         record.results_are_operands = true;
         record.results.push_back(NewValue(tensor));
         return tensor;
@@ -532,6 +396,12 @@ void Session::RecordCall(const c10::OperatorHandle& original,
       results.push_back(value);
     }
   }
+  if (Repeats()) {
+    LinkToRepeated(record);
+  } else if (phase_ == Phase::kForward) {
+    RememberForward(record);
+  }
+  if (lazy) lazily_read_.insert(StorageIdOf(results[0].toTensor()));
   tape_.ops.push_back(std::move(record));
   // Fused attention without dropout: its generator state is nothing (infer.cc),
   // and its backward takes tensors for it that it does not read.

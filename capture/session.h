@@ -19,6 +19,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "capture/autocast.h"
 #include "capture/tape.h"
 
 namespace heddle::capture {
@@ -73,6 +74,13 @@ class Session {
     if (scopes_.size() > 1) scopes_.pop_back();
   }
 
+  const std::string& CurrentScope() const {
+    return tape_.scopes[scopes_.back()];
+  }
+
+  // Null once the session has ended.
+  AutocastScope* autocast() const { return autocast_.get(); }
+
   // Recompute in a checkpoint must reuse the ids of the random ops it repeats:
   // torch.utils.checkpoint saves and restores this counter as the device's
   // generator state.
@@ -115,12 +123,16 @@ class Session {
   at::Tensor MetaOf(const at::Tensor& tensor);
   at::Tensor FromMeta(const at::Tensor& meta);
   void RecordCall(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+  void RecordReshape(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   bool RecordHostRead(const c10::OperatorHandle& op, torch::jit::Stack* stack);
   torch::jit::Stack InferFromValues(const c10::OperatorHandle& op,
                                     c10::ArrayRef<c10::IValue> arguments);
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
   void LinkToAutograd(OpRecord& record);
+  bool Repeats() const;
+  size_t CallHash(const OpRecord& record) const;
+  void RememberForward(const OpRecord& record);
   void LinkToRepeated(OpRecord& record);
   void CheckState(const std::string& op) const;
 
@@ -146,11 +158,15 @@ class Session {
     int32_t scope;
     int32_t source;
   };
+  const NodeInfo* RunningNode() const;
   std::unordered_map<int64_t, NodeInfo> nodes_;
-  std::unordered_map<c10::OperatorName, std::deque<size_t>>
-      forward_ops_;  // Positions in the tape, for checkpoints to find what they
-                     // repeat.
-  int64_t last_repeated_ = -1;
+  std::unordered_map<size_t, std::deque<size_t>>
+      forward_ops_;  // Positions in the tape by CallHash, for checkpoints to
+                     // find what they repeat.
+  std::unordered_map<int32_t, int32_t>
+      repeated_storages_;  // Storage that a checkpoint made again -> the first.
+  std::unordered_set<int32_t>
+      lazily_read_;  // Storages of both sides of a conjugated or negated view.
   uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;
   int64_t next_rng_ = 0;
@@ -159,6 +175,7 @@ class Session {
   struct HostAllocations;
   std::shared_ptr<HostAllocations> host_allocations_;
   std::unique_ptr<c10::DebugInfoGuard> allocation_guard_;
+  std::unique_ptr<AutocastScope> autocast_;
   Session* previous_ = nullptr;
 };
 

@@ -3,6 +3,7 @@
 // Invariant: what crosses from the step to the host is either repeated by a
 // guard in every step, or refused.
 #include <ATen/ATen.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "capture/host_allocations.h"
 #include "capture/session.h"
@@ -90,6 +91,8 @@ torch::jit::Stack Session::InferFromValues(
                          : argument);
   }
   {
+    c10::impl::ExcludeDispatchKeyGuard no_autocast(
+        c10::autocast_dispatch_keyset);
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     op.callBoxed(&values);
   }

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "capture/attention.h"
+#include "capture/autocast.h"
 #include "capture/composites.h"
 #include "capture/session.h"
 
@@ -122,7 +123,7 @@ at::Tensor MakeTraceTensor(const c10::Storage& storage, at::ScalarType dtype,
                            at::IntArrayRef sizes, at::IntArrayRef strides,
                            int64_t offset) {
   at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
-      c10::Storage(storage), c10::DispatchKeySet(kTraceKey),
+      c10::Storage(storage), c10::DispatchKeySet({kTraceKey, kTraceAutocast}),
       c10::scalarTypeToTypeMeta(dtype));
   tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
   return tensor;
@@ -155,10 +156,18 @@ void RegisterTraceDevice() {
         c10::KernelFunction::makeFromUnboxedRuntimeFunction(&Softmax));
     add({"aten::log_softmax", "int"}, kTraceAutograd,
         c10::KernelFunction::makeFromUnboxedRuntimeFunction(&LogSoftmax));
-    Kept().push_back(dispatcher.registerFallback(
-        kTraceKey,
-        c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>(),
-        "heddle capture"));
+    add({"aten::rms_norm", ""}, kTraceAutograd,
+        c10::KernelFunction::makeFromBoxedFunction<&RmsNorm>());
+    auto add_fallback = [&](c10::DispatchKey key, c10::KernelFunction kernel) {
+      Kept().push_back(dispatcher.registerFallback(key, std::move(kernel),
+                                                   "heddle capture"));
+    };
+    add_fallback(kTraceKey,
+                 c10::KernelFunction::makeFromBoxedFunction<&RecordOperator>());
+    add_fallback(kTraceAutocast,
+                 c10::KernelFunction::makeFromBoxedFunction<&AutocastTraced>());
+    add_fallback(kStandIn,
+                 c10::KernelFunction::makeFromBoxedFunction<&CallOnTraced>());
   });
 }
 

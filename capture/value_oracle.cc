@@ -3,6 +3,7 @@
 #include "capture/value_oracle.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
 
@@ -52,6 +53,8 @@ at::Tensor ValueOracle::Evaluate(ValueId value, const std::string& reader) {
                 "pass it in the batch.");
     real[binding.value] = it->second.clone();
   }
+  // The tape holds the casts already.
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   for (size_t i = 0; i < tape.ops.size(); ++i) {
     if (!in_slice[i]) continue;

@@ -1,17 +1,24 @@
 // Newton-Schulz on Hopper tensor cores: one persistent kernel of clusters of
 // two blocks. A work item gives each block of a cluster a tile of 128 x 256 (or
 // 128 x 128) of a product; where both tiles lie in the same columns, each block
-// loads half of B for both. A symmetric product computes the 64 x 64 blocks on
-// and below the diagonal and stores each twice, once transposed. In a block
-// warp 0 loads, warp 1 (of the first block) claims items, warps 2 and 3 store,
-// and two groups of four warps multiply 64 rows each. Bounds are the tensor
-// maps': loads outside give 0, stores outside do nothing.
+// loads half of B for both. In a block warp 0 loads, warp 1 (of the first
+// block) claims items, two groups of four warps multiply 64 rows each, and
+// warps 2 and 3 store what the groups left in shared memory. Bounds are the
+// tensor maps': loads outside give 0, stores outside do nothing.
+//
+// Of a symmetric matrix only the 128 x 128 blocks on and below the diagonal are
+// computed, stored and read: a block above is read as the transpose of its
+// mirror image, by telling the tensor cores that its lines run the other way.
+// Memory traffic limits these products, so not writing the mirror image counts
+// as much as not computing it.
 //
 // Rounding: sums in fp32 in one fixed order, alpha sum + beta C + diagonal in
-// fp32, one rounding to 16 bits. Inside a 64 x 64 block on the diagonal the two
-// triangles are computed separately and may differ by that rounding.
+// fp32, one rounding to 16 bits. The two triangles of a block on the diagonal
+// are computed separately and may differ by that rounding.
 
 #include <cuda_runtime.h>
+
+#include <climits>
 
 #include "kernels/newton_schulz_cuda.h"
 #include "kernels/newton_schulz_ptx.cuh"
@@ -30,9 +37,11 @@ constexpr int kItemReaders = 22;
 
 struct Shared {
   alignas(1024) unsigned char stage[kStages][kStageBytes];
+  // Two to a group: blocks of 64 x 64 on their way out, in the layout of a
+  // 128-byte swizzled box.
   unsigned char out[2][2][kBoxBytes];
-  uint4 item[2];
-  uint64_t item_full[2], item_empty[2];
+  uint4 item;
+  uint64_t item_full, item_empty;
   uint64_t full[kStages], empty[kStages];
   uint64_t out_full[2][2], out_empty[2][2];
 };
@@ -161,56 +170,61 @@ __device__ void Decode(const Program& p, unsigned claimed, Item (&pair)[2]) {
   }
 }
 
-// Reads items in order; every reader has its own.
+// Reads items in order; every reader has its own. One lane or a whole warp
+// reads, `leader` says for the warp that it has; `expect`: this reader
+// announces the bytes (one per block does).
 class ItemReader {
  public:
   __device__ explicit ItemReader(Shared& shared) : shared_(shared) {}
-  // `expect`: this reader also announces the bytes (one per block does). Every
-  // lane of the warp that reads calls this together, or one lane alone.
   __device__ Item Next(bool expect, bool leader) {
-    const uint32_t full = SharedAddress(&shared_.item_full[slot_]);
+    const uint32_t full = SharedAddress(&shared_.item_full);
     if (expect) BarrierExpect(full, 16);
     BarrierWait(full, phase_);
-    const Item item = Unpack(*const_cast<volatile uint4*>(&shared_.item[slot_]));
+    phase_ ^= 1;
+    const volatile uint4& words = shared_.item;
+    const Item item = Unpack({words.x, words.y, words.z, words.w});
     if (!expect) __syncwarp(__activemask());
-    if (leader)
-      BarrierArriveIn(SharedAddress(&shared_.item_empty[slot_]), 0);
-    phase_ ^= static_cast<uint32_t>(slot_);
-    slot_ ^= 1;
+    if (leader) BarrierArriveIn(SharedAddress(&shared_.item_empty), 0);
     return item;
   }
 
  private:
-  __device__ static Item Unpack(volatile uint4& from) {
-    return ns::Unpack({from.x, from.y, from.z, from.w});
-  }
   Shared& shared_;
-  int slot_ = 0;
   uint32_t phase_ = 0;
 };
 
+// An item is claimed when all have read the one before: claimed earlier, it
+// would wait behind a long one while other clusters are idle.
 __device__ void ClaimItems(const Program& p, Shared& shared) {
   const unsigned total = static_cast<unsigned>(p.matrices) *
                          static_cast<unsigned>(p.items_per_matrix);
-  int slot = 0;
-  uint32_t phase = 1;
-  for (;;) {
+  for (uint32_t phase = 1;; phase ^= 1) {
+    BarrierWait(SharedAddress(&shared.item_empty), phase);
     Item pair[2] = {};
     const unsigned claimed = atomicAdd(p.counters, 1u);
     if (claimed < total) Decode(p, claimed, pair);
-    BarrierWait(SharedAddress(&shared.item_empty[slot]), phase);
     for (uint32_t r = 0; r < 2; ++r)
-      StoreAsync(InBlock(SharedAddress(&shared.item[slot]), r), Pack(pair[r]),
-                 InBlock(SharedAddress(&shared.item_full[slot]), r));
+      StoreAsync(InBlock(SharedAddress(&shared.item), r), Pack(pair[r]),
+                 InBlock(SharedAddress(&shared.item_full), r));
     if (claimed >= total) return;
-    phase ^= static_cast<uint32_t>(slot);
-    slot ^= 1;
   }
 }
 
 // Matrix index in a buffer: the input holds all matrices, others one a slot.
 __device__ int IndexIn(const Program& p, int buffer, int matrix) {
   return buffer == 0 ? matrix : matrix % p.slots;
+}
+
+// From which tile of the inner dimension the lines of A, of B run across it in
+// memory: of a symmetric matrix where the tile lies above the diagonal, of a B
+// that is not to be transposed always. B turns before A does, as no item lies
+// above the diagonal.
+__device__ __forceinline__ int ATurnsAt(const Op& op, const Item& item) {
+  return op.a_square ? 2 * item.row + 2 : INT_MAX;
+}
+__device__ __forceinline__ int BTurnsAt(const Op& op, const Item& item) {
+  if (op.b_square) return 2 * item.column + 2;
+  return op.transpose_b ? INT_MAX : 0;
 }
 
 __device__ void LoadTiles(const Program& p, Shared& shared, uint32_t rank) {
@@ -228,25 +242,27 @@ __device__ void LoadTiles(const Program& p, Shared& shared, uint32_t rank) {
     const CUtensorMap* b = &p.buffers[op.b].map;
     const int a_index = IndexIn(p, op.a, item.matrix),
               b_index = IndexIn(p, op.b, item.matrix);
-    // A symmetric B is its own transpose.
-    const bool along_k = op.transpose_b || op.symmetric;
     const int boxes = item.columns / kBox;
     const int first_box = item.both ? static_cast<int>(rank) * boxes / 2 : 0;
     const int last_box = item.both ? first_box + boxes / 2 : boxes;
+    const int a_turns = ATurnsAt(op, item), b_turns = BTurnsAt(op, item);
     for (int k = 0; k < op.k_blocks; ++k) {
       const uint32_t full = SharedAddress(&shared.full[stage]);
       BarrierWait(SharedAddress(&shared.empty[stage]), phase);
       BarrierExpect(full, static_cast<uint32_t>(kABytes + boxes * kBoxBytes));
       const uint32_t base = SharedAddress(shared.stage[stage]);
-      for (int box = 0; box < 2; ++box)
-        Load(base + static_cast<uint32_t>(box * kBoxBytes), a, full, k * kTileK,
-             item.row * 128 + box * kBox, a_index);
+      const bool a_turned = k >= a_turns, b_turned = k >= b_turns;
+      for (int box = 0; box < 2; ++box) {
+        const int row = item.row * 128 + box * kBox;
+        Load(base + static_cast<uint32_t>(box * kBoxBytes), a, full,
+             a_turned ? row : k * kTileK, a_turned ? k * kTileK : row, a_index);
+      }
       for (int box = first_box; box < last_box; ++box) {
         const uint32_t to =
             base + static_cast<uint32_t>(kABytes + box * kBoxBytes);
         const int column = item.column * 128 + box * kBox;
-        const int x = along_k ? k * kTileK : column,
-                  y = along_k ? column : k * kTileK;
+        const int x = b_turned ? column : k * kTileK,
+                  y = b_turned ? k * kTileK : column;
         if (item.both) {
           LoadBoth(to, b, full, x, y, b_index);
         } else {
@@ -261,14 +277,10 @@ __device__ void LoadTiles(const Program& p, Shared& shared, uint32_t rank) {
   }
 }
 
-// What happens to a 64 x 64 block of an op's result.
-struct Stores {
-  bool plain, transposed;
-};
-__device__ __forceinline__ Stores StoresOf(const Op& op, int row_block,
-                                           int column_block) {
-  if (!op.symmetric) return {!op.store_transposed, op.store_transposed};
-  return {column_block <= row_block, column_block < row_block};
+// Whether a 64 x 64 block of an op's result is wanted.
+__device__ __forceinline__ bool Wanted(const Op& op, int row_block,
+                                       int column_block) {
+  return !op.symmetric || column_block / 2 <= row_block / 2;
 }
 
 __device__ void StoreTiles(const Program& p, Shared& shared, int group) {
@@ -292,20 +304,17 @@ __device__ void StoreTiles(const Program& p, Shared& shared, int group) {
     const int row_block = 2 * item.row + group;
     for (int box = 0; box < item.columns / kBox; ++box) {
       const int column_block = 2 * item.column + box;
-      const Stores stores = StoresOf(op, row_block, column_block);
-      for (int transposed = 0; transposed < 2; ++transposed) {
-        if (!(transposed ? stores.transposed : stores.plain)) continue;
-        const uint32_t buffer = count & 1;
-        BarrierWait(SharedAddress(&shared.out_full[group][buffer]),
-                    count >> 1 & 1);
-        StoreBox(map, SharedAddress(shared.out[group][buffer]),
-                 kBox * (transposed ? row_block : column_block),
-                 kBox * (transposed ? column_block : row_block), index);
-        WaitStoresRead<1>();
-        if (count > 0)
-          BarrierArrive(SharedAddress(&shared.out_empty[group][buffer ^ 1]));
-        ++count;
-      }
+      if (!Wanted(op, row_block, column_block)) continue;
+      const uint32_t buffer = count & 1;
+      BarrierWait(SharedAddress(&shared.out_full[group][buffer]),
+                  count >> 1 & 1);
+      StoreBox(map, SharedAddress(shared.out[group][buffer]),
+               kBox * (op.store_transposed ? row_block : column_block),
+               kBox * (op.store_transposed ? column_block : row_block), index);
+      WaitStoresRead<1>();
+      if (count > 0)
+        BarrierArrive(SharedAddress(&shared.out_empty[group][buffer ^ 1]));
+      ++count;
     }
     WaitStoresDone();
     FenceAsyncProxy();
@@ -336,102 +345,112 @@ __device__ __forceinline__ float2 UnpackPair(uint32_t bits) {
 
 // State of one multiplying group of four warps.
 struct Group {
-  int index;         // 0 or 1: rows 64 * index of a tile
+  int index;  // 0 or 1: rows 64 * index of a tile
   uint32_t stage, phase;
-  uint32_t count;    // of stored blocks
+  uint32_t count;  // of blocks stored
 };
 
-// 64 x 64 results to shared memory, as they are or transposed, in the layout
-// that a 128-byte swizzled box has.
-template <bool kTranspose>
-__device__ __forceinline__ void Stage(Shared& shared, Group& group,
-                                      const uint32_t (&pairs)[16]) {
+// 16 bytes of a line of a block in its layout.
+__device__ __forceinline__ uint32_t ChunkAt(uint32_t base, uint32_t line,
+                                            uint32_t chunk) {
+  return base + line * 128 + ((chunk ^ (line & 7)) << 4);
+}
+
+// The buffer of the next block, once it is free.
+__device__ __forceinline__ uint32_t NextBlock(Shared& shared,
+                                              const Group& group) {
   const uint32_t buffer = group.count & 1;
   BarrierWait(SharedAddress(&shared.out_empty[group.index][buffer]),
               (group.count >> 1 & 1) ^ 1);
-  const uint32_t base = SharedAddress(shared.out[group.index][buffer]);
+  return SharedAddress(shared.out[group.index][buffer]);
+}
+
+// A group's 64 x 64 results to shared memory, as they are or transposed.
+template <bool kTranspose>
+__device__ __forceinline__ void Stage(Shared& shared, Group& group,
+                                      const uint32_t (&pairs)[16]) {
+  const uint32_t base = NextBlock(shared, group);
   const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
   const uint32_t matrix = lane / 8, r = lane % 8;
 #pragma unroll
-  for (uint32_t q = 0; q < 4; ++q) {
+  for (uint32_t q = 0; q < 4; ++q)
     // Matrices: rows 0-7 and 8-15 of columns 0-7, then of columns 8-15.
-    uint32_t line, chunk;
-    if (kTranspose) {
-      line = q * 16 + (matrix >> 1) * 8 + r;
-      chunk = warp * 2 + (matrix & 1);
-    } else {
-      line = warp * 16 + (matrix & 1) * 8 + r;
-      chunk = q * 2 + (matrix >> 1);
-    }
-    StoreMatrices<kTranspose>(base + line * 128 + ((chunk ^ (line & 7)) << 4),
-                              pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2],
-                              pairs[4 * q + 3]);
-  }
+    StoreMatrices<kTranspose>(
+        kTranspose ? ChunkAt(base, q * 16 + (matrix >> 1) * 8 + r,
+                             warp * 2 + (matrix & 1))
+                   : ChunkAt(base, warp * 16 + (matrix & 1) * 8 + r,
+                             q * 2 + (matrix >> 1)),
+        pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2], pairs[4 * q + 3]);
   FenceAsyncShared();
   __syncwarp();
   if (lane == 0)
-    BarrierArrive(SharedAddress(&shared.out_full[group.index][buffer]));
+    BarrierArrive(
+        SharedAddress(&shared.out_full[group.index][group.count & 1]));
   ++group.count;
 }
 
-// C for one thread's share of a 64 x 64 block, in the order of its sums.
-template <typename T>
-__device__ __forceinline__ void LoadC(uint32_t (&c)[16], const T* data,
-                                      int pitch, int rows, int row,
-                                      int column) {
-  data += static_cast<int64_t>(row) * pitch + column;
+// A warp's 16 rows of C for a block of 64 columns: 4 rows of 128 bytes a time.
+struct Addend {
+  const unsigned char* data;
+  int pitch, rows, columns;
+};
+__device__ __forceinline__ void LoadC(uint4 (&words)[4], const Addend& from,
+                                      int row, int column) {
+  const uint32_t lane = threadIdx.x % 32;
+  row += static_cast<int>(lane / 8);
+  column += static_cast<int>(lane % 8 * 8);
+  const unsigned char* data =
+      from.data + 2 * (static_cast<int64_t>(row) * from.pitch + column);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      c[2 * i + half] = row + 8 * half < rows && column + 8 * i < pitch
-                            ? LoadPair(data + 8 * i)
-                            : 0;
-    data += 8 * static_cast<int64_t>(pitch);
+  for (int i = 0; i < 4; ++i) {
+    words[i] = row + 4 * i < from.rows && column < from.columns
+                   ? LoadGlobal(data)
+                   : uint4{0, 0, 0, 0};
+    data += 8 * static_cast<int64_t>(from.pitch);
   }
 }
 
-template <typename T, int kN, bool kRowsAlongN, bool kHasC>
-__device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
-                                         Group& group, const Item& item) {
-  const Op& op = p.ops[item.op];
-  const uint32_t warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-  const int row = item.row * 128 + group.index * 64 +
-                  static_cast<int>(warp * 16 + lane / 4);
-  const int column = item.column * 128 + static_cast<int>(lane % 4 * 2);
-  float sums[kN / 2];
-  uint32_t c[2][16];
-  uint32_t last = 0;
-  const T* c_data = nullptr;
-  int c_pitch = 0;
-  if constexpr (kHasC) {
-    // The first tile's arrival says that the slot's counter was seen; seeing it
-    // here orders these loads too.
-    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
-    const unsigned* counter = p.counters + 1 + item.matrix % p.slots;
-    while (LoadAcquire(counter) < item.need) {
-    }
-    const Buffer& buffer = p.buffers[op.c];
-    c_pitch = buffer.pitch;
-    c_data = static_cast<const T*>(buffer.data) +
-             IndexIn(p, op.c, item.matrix) * buffer.stride;
-    LoadC<T>(c[0], c_data, c_pitch, p.n, row, column);
-  }
-  for (int k = 0; k < op.k_blocks; ++k) {
+// From the order of memory to that of a thread's sums, through the warp's lines
+// of the buffer that the block will leave in.
+__device__ __forceinline__ void Spread(uint32_t base, const uint4 (&words)[4],
+                                       uint32_t (&pairs)[16]) {
+  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const uint32_t matrix = lane / 8, r = lane % 8;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i)
+    StoreShared(ChunkAt(base, warp * 16 + i * 4 + lane / 8, lane % 8),
+                words[i]);
+  __syncwarp();
+#pragma unroll
+  for (uint32_t q = 0; q < 4; ++q)
+    LoadMatrices(ChunkAt(base, warp * 16 + (matrix & 1) * 8 + r,
+                         q * 2 + (matrix >> 1)),
+                 pairs[4 * q], pairs[4 * q + 1], pairs[4 * q + 2],
+                 pairs[4 * q + 3]);
+  __syncwarp();
+}
+
+// Tiles [from, to) of the inner dimension, 64 deep each: 64 rows of A times kN
+// columns of B onto `sums`. One tile's instructions stay in flight; the tile
+// before it is released. `last` is the stage of the tile in flight.
+template <typename T, int kN, bool kATurned, bool kBTurned>
+__device__ __forceinline__ void MultiplyRange(Shared& shared, Group& group,
+                                              float (&sums)[kN / 2], int from,
+                                              int to, uint32_t& last) {
+  for (int k = from; k < to; ++k) {
     BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
     const uint32_t base = SharedAddress(shared.stage[group.stage]);
     const uint64_t a = Descriptor(
         base + static_cast<uint32_t>(group.index * kBoxBytes), 16);
-    const uint64_t b =
-        Descriptor(base + kABytes, kRowsAlongN ? kBoxBytes : 16);
+    const uint64_t b = Descriptor(base + kABytes, kBTurned ? kBoxBytes : 16);
     Keep(sums);
     MmaFence();
 #pragma unroll
     for (int step = 0; step < kTileK / 16; ++step)
-      Mma<T, kN, kRowsAlongN>(
-          sums, a + static_cast<uint64_t>(step * (32 >> 4)),
-          b + static_cast<uint64_t>(step *
-                                    ((kRowsAlongN ? 16 * 128 : 32) >> 4)),
+      Mma<T, kN, kATurned, kBTurned>(
+          sums,
+          a + static_cast<uint64_t>(step * ((kATurned ? 16 * 128 : 32) >> 4)),
+          b + static_cast<uint64_t>(step * ((kBTurned ? 16 * 128 : 32) >> 4)),
           k > 0 || step > 0);
     MmaCommit();
     Keep(sums);
@@ -446,6 +465,41 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
       group.phase ^= 1;
     }
   }
+}
+
+template <typename T, int kN, bool kHasC>
+__device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
+                                         Group& group, const Item& item) {
+  const Op& op = p.ops[item.op];
+  const uint32_t warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  // The warp's first row and the tile's first column.
+  const int row =
+      item.row * 128 + group.index * kBox + static_cast<int>(warp * 16);
+  const int column = item.column * 128;
+  float sums[kN / 2];
+  uint32_t last = 0;
+  Addend c{};
+  uint4 c_words[4];
+  if constexpr (kHasC) {
+    // The first tile's arrival says that the slot's counter was seen; seeing it
+    // here orders these loads too.
+    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
+    const unsigned* counter = p.counters + 1 + item.matrix % p.slots;
+    while (LoadAcquire(counter) < item.need) {
+    }
+    const Buffer& buffer = p.buffers[op.c];
+    c = {static_cast<const unsigned char*>(buffer.data) +
+             2 * IndexIn(p, op.c, item.matrix) * buffer.stride,
+         buffer.pitch, p.n, op.symmetric ? p.n : p.m};
+    LoadC(c_words, c, row, column);
+  }
+  const int b_turns = min(op.k_blocks, BTurnsAt(op, item)),
+            a_turns = min(op.k_blocks, ATurnsAt(op, item));
+  MultiplyRange<T, kN, false, false>(shared, group, sums, 0, b_turns, last);
+  MultiplyRange<T, kN, false, true>(shared, group, sums, b_turns, a_turns,
+                                    last);
+  MultiplyRange<T, kN, true, true>(shared, group, sums, a_turns, op.k_blocks,
+                                   last);
   MmaWait<0>();
   Keep(sums);
   if (threadIdx.x % 128 < 2)
@@ -457,30 +511,38 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
   const int row_block = 2 * item.row + group.index;
 #pragma unroll
   for (int box = 0; box < kN / kBox; ++box) {
-    // One block ahead of its use.
-    if (kHasC && box + 1 < kN / kBox)
-      LoadC<T>(c[(box + 1) & 1], c_data, c_pitch, p.n, row,
-               column + (box + 1) * kBox);
-    const int column_block = 2 * item.column + box;
-    const Stores stores = StoresOf(op, row_block, column_block);
-    if (!stores.plain && !stores.transposed) continue;
+    if (!Wanted(op, row_block, 2 * item.column + box)) continue;
+    uint32_t addends[16];
+    if constexpr (kHasC) {
+      Spread(NextBlock(shared, group), c_words, addends);
+      // One block ahead of its use; a block that is not wanted ends the tile.
+      if (box + 1 < kN / kBox)
+        LoadC(c_words, c, row, column + (box + 1) * kBox);
+    }
+    // Rows minus columns of the thread's first sum.
+    const int away = row + static_cast<int>(lane / 4) - column - box * kBox -
+                     static_cast<int>(lane % 4 * 2);
     uint32_t pairs[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       const int at = box * 16 + i;
       float low = alpha * sums[2 * at], high = alpha * sums[2 * at + 1];
       if constexpr (kHasC) {
-        const float2 addend = UnpackPair<T>(c[box & 1][i]);
+        const float2 addend = UnpackPair<T>(addends[i]);
         low += beta * addend.x;
         high += beta * addend.y;
       }
-      const int away = column + at / 2 * 8 - (row + at % 2 * 8);
-      if (away == 0) low += diagonal;
-      if (away == -1) high += diagonal;
+      // Entry i of a thread: rows 8 (i % 2) further, columns 8 (i / 2).
+      const int right = 8 * (i / 2) - 8 * (i % 2);
+      if (away == right) low += diagonal;
+      if (away == right + 1) high += diagonal;
       pairs[i] = PackPair<T>(low, high, bfloat16);
     }
-    if (stores.plain) Stage<false>(shared, group, pairs);
-    if (stores.transposed) Stage<true>(shared, group, pairs);
+    if (op.store_transposed) {
+      Stage<true>(shared, group, pairs);
+    } else {
+      Stage<false>(shared, group, pairs);
+    }
   }
 }
 
@@ -492,26 +554,17 @@ __device__ void MultiplyTiles(const Program& p, Shared& shared, int index) {
     const Item item = items.Next(false, threadIdx.x % 32 == 0);
     if (!item.valid) return;
     const Op& op = p.ops[item.op];
-    const bool along_k = op.transpose_b || op.symmetric;
     if (item.columns == 256) {
-      if (along_k && op.c < 0) {
-        Multiply<T, 256, false, false>(p, shared, group, item);
-      } else if (along_k) {
-        Multiply<T, 256, false, true>(p, shared, group, item);
-      } else if (op.c < 0) {
-        Multiply<T, 256, true, false>(p, shared, group, item);
+      if (op.c < 0) {
+        Multiply<T, 256, false>(p, shared, group, item);
       } else {
-        Multiply<T, 256, true, true>(p, shared, group, item);
+        Multiply<T, 256, true>(p, shared, group, item);
       }
     } else {
-      if (along_k && op.c < 0) {
-        Multiply<T, 128, false, false>(p, shared, group, item);
-      } else if (along_k) {
-        Multiply<T, 128, false, true>(p, shared, group, item);
-      } else if (op.c < 0) {
-        Multiply<T, 128, true, false>(p, shared, group, item);
+      if (op.c < 0) {
+        Multiply<T, 128, false>(p, shared, group, item);
       } else {
-        Multiply<T, 128, true, true>(p, shared, group, item);
+        Multiply<T, 128, true>(p, shared, group, item);
       }
     }
   }
@@ -525,13 +578,11 @@ __global__ __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1) void Kernel(
       (reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
   const uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) {
-    for (int i = 0; i < 2; ++i) {
-      BarrierInit(SharedAddress(&shared.item_full[i]), 1);
-      BarrierInit(SharedAddress(&shared.item_empty[i]), kItemReaders);
-      for (int group = 0; group < 2; ++group) {
-        BarrierInit(SharedAddress(&shared.out_full[group][i]), 4);
-        BarrierInit(SharedAddress(&shared.out_empty[group][i]), 1);
-      }
+    BarrierInit(SharedAddress(&shared.item_full), 1);
+    BarrierInit(SharedAddress(&shared.item_empty), kItemReaders);
+    for (int i = 0; i < 4; ++i) {
+      BarrierInit(SharedAddress(&shared.out_full[i / 2][i % 2]), 4);
+      BarrierInit(SharedAddress(&shared.out_empty[i / 2][i % 2]), 1);
     }
     for (int i = 0; i < kStages; ++i) {
       BarrierInit(SharedAddress(&shared.full[i]), 1);

@@ -48,7 +48,7 @@ struct Layout {
   int64_t n = 0, m = 0;
   ns::DeviceType type = ns::kHalf;
   bool tensor_cores = true;
-  bool maps_results = false;
+  bool direct_results = false;
   // Of square and of wide buffers: elements between rows.
   int64_t square_pitch = 0, wide_pitch = 0;
   int64_t part = 0, slots = 0;  // matrices
@@ -63,16 +63,16 @@ struct Layout {
   // Matrices that a buffer holds. The result's is the caller's memory where
   // that can be.
   int64_t Copies(int buffer, int output) const {
-    if (buffer == output) return maps_results ? 0 : part;
+    if (buffer == output) return direct_results ? 0 : part;
     return buffer == 0 ? part : slots;
   }
 };
 
 int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
-// Whether the kernel stores results where the caller wants them: a tensor map
-// needs 16-bit rows of a multiple of 16 bytes.
-bool MapsResults(const Call& call, const MatrixList& list) {
+// Whether the kernel stores results where the caller wants them, which takes
+// 16-bit rows of a multiple of 16 bytes.
+bool DirectResults(const Call& call, const MatrixList& list) {
   const Element element = call.results[0].element;
   return (element == Element::kBF16 || element == Element::kF16) &&
          list.columns % 8 == 0;
@@ -80,26 +80,33 @@ bool MapsResults(const Call& call, const MatrixList& list) {
 
 Layout LayOut(const NewtonSchulzOptions& options,
               const NewtonSchulzProgram& program, const MatrixList& list,
-              bool maps_results) {
+              bool direct_results) {
   Layout layout;
   layout.n = std::min(list.rows, list.columns);
   layout.m = std::max(list.rows, list.columns);
   layout.type = TypeOf(options.dtype);
   layout.tensor_cores =
       layout.type == ns::kHalf || layout.type == ns::kBFloat16;
-  layout.maps_results = layout.tensor_cores && maps_results;
-  const int64_t unit = layout.tensor_cores ? 8 : 1;
-  layout.square_pitch = (layout.n + unit - 1) / unit * unit;
-  layout.wide_pitch = (layout.m + unit - 1) / unit * unit;
+  layout.direct_results = layout.tensor_cores && direct_results;
+  // An odd number of lines of 128 bytes: rows that are a power of two apart
+  // would crowd into few banks of the memory.
+  const auto pitch = [&](int64_t columns) {
+    return layout.tensor_cores ? ((columns + 63) / 64 | 1) * 64 : columns;
+  };
+  layout.square_pitch = pitch(layout.n);
+  layout.wide_pitch = pitch(layout.m);
   const int64_t one = layout.n * layout.wide_pitch * SizeOf(layout.type);
   layout.part = std::min(
       {list.total, kMaxMatrices, std::max<int64_t>(1, kPartBytes / one)});
   layout.slots = layout.part;
   if (layout.tensor_cores) {
     // Enough matrices in flight that the op before is done when a matrix's
-    // next op is claimed: two rounds of the chip in tiles of a product.
+    // next op is claimed: six rounds of the chip. Chunks of equal size, since a
+    // small one would wait for itself.
     const int64_t items = ns::SymmetricItems(static_cast<int>(layout.n));
-    layout.slots = std::min(layout.part, std::max<int64_t>(2, 160 / items));
+    const int64_t most = std::max<int64_t>(2, 400 / items);
+    const int64_t chunks = (layout.part + most - 1) / most;
+    layout.slots = (layout.part + chunks - 1) / chunks;
   }
   int64_t at = 0;
   const auto take = [&](int64_t bytes) {
@@ -146,7 +153,7 @@ absl::StatusOr<Prepared> Prepare(const Call& call) {
     return absl::InternalError(
         "kernel newton_schulz: a program larger than its launch");
   prepared.layout = LayOut(prepared.options, prepared.program, matrices,
-                           MapsResults(call, matrices));
+                           DirectResults(call, matrices));
   return prepared;
 }
 
@@ -207,10 +214,10 @@ class Part {
     normalise.pitch = static_cast<int>(layout_.wide_pitch);
     if (const char* error = ns::LaunchNormalise(normalise, call_.stream))
       return Failed(error);
-    const bool maps = layout_.maps_results;
+    const bool direct = layout_.direct_results;
     absl::Status status =
-        layout_.tensor_cores ? EnqueueTensorCores(maps) : EnqueueSimple();
-    if (!status.ok() || maps) return status;
+        layout_.tensor_cores ? EnqueueTensorCores(direct) : EnqueueSimple();
+    if (!status.ok() || direct) return status;
     if (const char* error = ns::LaunchWriteResults(
             results_, static_cast<int>(list_.rows),
             static_cast<int>(list_.columns), Buffer(program_.output),
@@ -229,7 +236,7 @@ class Part {
     return At(layout_.buffers[static_cast<size_t>(buffer)]);
   }
 
-  absl::Status EnqueueTensorCores(bool maps) const {
+  absl::Status EnqueueTensorCores(bool direct) const {
     const auto p = std::make_unique<ns::Program>();
     const bool bfloat16 = layout_.type == ns::kBFloat16;
     for (int i = 0; i < static_cast<int>(program_.square.size()); ++i) {
@@ -246,24 +253,23 @@ class Part {
               buffer.stride))
         return Failed(error);
     }
-    if (maps) {
-      for (int t = 0; t < results_.count; ++t)
+    if (direct) {
+      p->results_bfloat16 = results_.type == ns::kBFloat16;
+      for (int t = 0; t < results_.count; ++t) {
+        p->first[t + 1] = results_.first[t + 1];
         if (const char* error = ns::EncodeMap(
-                &p->results[t], results_.type == ns::kBFloat16,
-                results_.data[t], list_.columns, list_.rows,
+                &p->results[t], p->results_bfloat16, results_.data[t],
+                list_.columns, list_.rows,
                 results_.first[t + 1] - results_.first[t], list_.columns,
                 list_.rows * list_.columns))
           return Failed(error);
+      }
     } else {
       // The result's buffer, as if it were the caller's.
       p->results[0] = p->buffers[program_.output].map;
+      p->results_bfloat16 = bfloat16;
+      p->first[1] = static_cast<int>(Matrices());
     }
-    p->tensors = maps ? results_.count : 1;
-    for (int t = 0; t <= p->tensors; ++t)
-      p->first[t] = maps ? results_.first[t]
-                         : static_cast<int>(t * Matrices());
-    p->results_bfloat16 =
-        maps ? results_.type == ns::kBFloat16 : bfloat16;
     p->n = static_cast<int>(layout_.n);
     p->m = static_cast<int>(layout_.m);
     p->matrices = static_cast<int>(Matrices());
@@ -282,7 +288,9 @@ class Part {
       op.out = last ? -1 : from.out;
       op.symmetric = from.symmetric;
       op.transpose_b = from.transpose_b;
-      op.store_transposed = last && maps && list_.rows > list_.columns;
+      op.a_square = program_.square[static_cast<size_t>(from.a)];
+      op.b_square = program_.square[static_cast<size_t>(from.b)];
+      op.store_transposed = last && direct && list_.rows > list_.columns;
       op.items = from.symmetric ? ns::SymmetricItems(p->n)
                                 : ns::PlainItems(p->n, p->m);
       op.k_blocks = static_cast<int>((inner + 63) / 64);
@@ -353,7 +361,7 @@ absl::Status NewtonSchulz(const Call& call) {
             "kernel newton_schulz: tensors of several types in one call; call "
             "it once a type");
   for (const Operand& result : call.results)
-    if (prepared->layout.maps_results &&
+    if (prepared->layout.direct_results &&
         reinterpret_cast<uintptr_t>(result.data) % 16 != 0)
       return absl::UnimplementedError(
           "kernel newton_schulz: a result that does not start at a multiple "

@@ -23,7 +23,7 @@ constexpr int kMaxOps = 200;
 constexpr int kMaxBuffers = 12;
 // Partial sums of one matrix's squares.
 constexpr int kPartials = 32;
-// Rows and columns of a block that is stored at once, and of a loaded box.
+// Rows and columns of a loaded box, and of the blocks that results come in.
 constexpr int kBox = 64;
 
 enum DeviceType { kHalf, kBFloat16, kFloat, kDouble };
@@ -41,14 +41,14 @@ struct Op {
   int items;         // work items of one matrix
   int k_blocks;      // of 64
   bool symmetric, transpose_b;
+  bool a_square, b_square;  // symmetric: the upper blocks are not there
   bool store_transposed;  // of the last op: results are tall
   float alpha, beta, diagonal;
 };
 
 struct Buffer {
   CUtensorMap map;
-  // For C.
-  const void* data;
+  const void* data;  // for C
   int64_t stride;  // elements between matrices
   int pitch;       // elements between rows
 };
@@ -57,14 +57,13 @@ struct Program {
   Buffer buffers[kMaxBuffers];
   CUtensorMap results[kMaxTensors];
   int first[kMaxTensors + 1];
-  int tensors;
   bool results_bfloat16;
   Op ops[kMaxOps];
   int op_count;
   int n, m;
   int matrices, slots;
   int items_per_matrix;  // of all ops
-  // [0]: the next item; [1 + s]: stores done in slot s. Zeroed before a launch.
+  // [0]: the next item; [1 + s]: stored quarters of items of slot s. Zeroed before a launch.
   unsigned* counters;
 };
 

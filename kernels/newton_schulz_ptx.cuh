@@ -45,10 +45,13 @@ __device__ __forceinline__ void BarrierArrive(uint32_t barrier) {
                : "memory");
 }
 
+// What the barriers order across blocks is tile memory that only the tensor
+// cores have read and that only the copy engine writes: an arrival with cluster
+// scope would cost a fence of all memory for every tile.
 __device__ __forceinline__ void BarrierArriveIn(uint32_t barrier,
                                                 uint32_t rank) {
   asm volatile(
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
+      "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(
           InBlock(barrier, rank))
       : "memory");
 }
@@ -67,8 +70,7 @@ __device__ __forceinline__ void BarrierWait(uint32_t barrier,
       "{\n"
       ".reg .pred done;\n"
       "WAIT:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], "
-      "%1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
       "@done bra.uni DONE;\n"
       "bra.uni WAIT;\n"
       "DONE:\n"
@@ -129,12 +131,12 @@ __device__ __forceinline__ void WaitStoresDone() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
-__device__ __forceinline__ void FenceAsyncProxy() {
-  asm volatile("fence.proxy.async;" ::: "memory");
-}
-
 __device__ __forceinline__ void FenceAsyncShared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void FenceAsyncProxy() {
+  asm volatile("fence.proxy.async;" ::: "memory");
 }
 
 __device__ __forceinline__ unsigned LoadAcquire(const unsigned* pointer) {
@@ -152,13 +154,30 @@ __device__ __forceinline__ void AddRelease(unsigned* pointer, unsigned value) {
                : "memory");
 }
 
-__device__ __forceinline__ uint32_t LoadPair(const void* pointer) {
-  uint32_t value;
-  asm volatile("ld.global.u32 %0, [%1];"
-               : "=r"(value)
+// Past the L1 cache, which other blocks' stores do not reach.
+__device__ __forceinline__ uint4 LoadGlobal(const void* pointer) {
+  uint4 value;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(pointer)
                : "memory");
   return value;
+}
+
+__device__ __forceinline__ void StoreShared(uint32_t address, uint4 value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address),
+               "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
+__device__ __forceinline__ void LoadMatrices(uint32_t address, uint32_t& a,
+                                             uint32_t& b, uint32_t& c,
+                                             uint32_t& d) {
+  asm volatile(
+      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+      : "r"(address)
+      : "memory");
 }
 
 // Four 8x8 matrices of 16-bit numbers; kTranspose stores each transposed.
@@ -181,8 +200,8 @@ __device__ __forceinline__ void StoreMatrices(uint32_t address, uint32_t a,
   }
 }
 
-// Describes an operand in 128-byte swizzled shared memory. Rows along K:
-// `leading` unused. Rows along N: `leading` bytes between groups of 64 columns.
+// Describes an operand in 128-byte swizzled shared memory. Lines along K:
+// `leading` unused. Lines across it: bytes between groups of 64.
 __device__ __forceinline__ uint64_t Descriptor(uint32_t address,
                                                uint32_t leading) {
   return static_cast<uint64_t>((address & 0x3ffff) >> 4) |
@@ -221,42 +240,46 @@ __device__ __forceinline__ void MmaWait() {
   "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,"  \
   "%126,%127"
 
-#define HEDDLE_MMA256(type, trans)                                         \
+#define HEDDLE_MMA256(type, turned)                                         \
   asm volatile(                                                            \
       "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                        \
       "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type         \
-      " {" HEDDLE_P128 "}, %128, %129, p, 1, 1, 0, " trans ";\n}\n"        \
+      " {" HEDDLE_P128 "}, %128, %129, p, 1, 1, " turned ";\n}\n"        \
       : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96)      \
       : "l"(a), "l"(b), "r"(keep))
-#define HEDDLE_MMA128(type, trans)                                         \
+#define HEDDLE_MMA128(type, turned)                                         \
   asm volatile(                                                            \
       "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                         \
       "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type         \
-      " {" HEDDLE_P64 "}, %64, %65, p, 1, 1, 0, " trans ";\n}\n"           \
+      " {" HEDDLE_P64 "}, %64, %65, p, 1, 1, " turned ";\n}\n"           \
       : HEDDLE_R32(0), HEDDLE_R32(32)                                      \
       : "l"(a), "l"(b), "r"(keep))
 
-// d = A B (+ d where `keep`): 64 x kN x 16.
-template <typename T, int kN, bool kRowsAlongN>
+#define HEDDLE_MMA(type, turned)     \
+  if constexpr (kN == 256) {         \
+    HEDDLE_MMA256(type, turned);     \
+  } else {                           \
+    HEDDLE_MMA128(type, turned);     \
+  }
+#define HEDDLE_MMA_OF(turned)                          \
+  if constexpr (__is_same(T, __nv_bfloat16)) {         \
+    HEDDLE_MMA("bf16", turned)                         \
+  } else {                                             \
+    HEDDLE_MMA("f16", turned)                          \
+  }
+
+// d = A B (+ d where `keep`): 64 x kN x 16. Turned: lines run across K.
+template <typename T, int kN, bool kATurned, bool kBTurned>
 __device__ __forceinline__ void Mma(float (&d)[kN / 2], uint64_t a, uint64_t b,
                                     int keep) {
-  constexpr bool kF16 = sizeof(T) == 2 && !__is_same(T, __nv_bfloat16);
-  if constexpr (kN == 256 && kF16 && !kRowsAlongN) {
-    HEDDLE_MMA256("f16", "0");
-  } else if constexpr (kN == 256 && kF16) {
-    HEDDLE_MMA256("f16", "1");
-  } else if constexpr (kN == 256 && !kRowsAlongN) {
-    HEDDLE_MMA256("bf16", "0");
-  } else if constexpr (kN == 256) {
-    HEDDLE_MMA256("bf16", "1");
-  } else if constexpr (kF16 && !kRowsAlongN) {
-    HEDDLE_MMA128("f16", "0");
-  } else if constexpr (kF16) {
-    HEDDLE_MMA128("f16", "1");
-  } else if constexpr (!kRowsAlongN) {
-    HEDDLE_MMA128("bf16", "0");
+  if constexpr (!kATurned && !kBTurned) {
+    HEDDLE_MMA_OF("0, 0")
+  } else if constexpr (!kATurned) {
+    HEDDLE_MMA_OF("0, 1")
+  } else if constexpr (!kBTurned) {
+    HEDDLE_MMA_OF("1, 0")
   } else {
-    HEDDLE_MMA128("bf16", "1");
+    HEDDLE_MMA_OF("1, 1")
   }
 }
 

@@ -242,6 +242,9 @@ void buildSchedulePhase(OpPassManager& manager,
   // Composites keep their captured operators; what nobody replaced runs as
   // these.
   manager.nest<graph::StepOp>().addPass(graph::createInlineComposites());
+  // What the passes before it needed to see apart, the gradient and its sum,
+  // may be one multiplication now.
+  manager.nest<graph::StepOp>().addPass(createAccumulateInGemm());
   LowerToSchedOptions lower;
   lower.mode = options.mode;
   lower.sidecar = options.sidecar;

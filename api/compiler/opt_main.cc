@@ -49,11 +49,16 @@ bool takeFlag(std::vector<std::string>& args, llvm::StringRef name,
   return false;
 }
 
-// The first argument that is no flag and no flag's value.
+// The program's file: by its name's ending, else an argument that is a file and
+// not where the result goes; empty for standard input.
 std::string inputOf(const std::vector<std::string>& args) {
   for (size_t i = 1; i < args.size(); ++i)
     if (llvm::StringRef(args[i]).ends_with(".mlir") ||
         llvm::StringRef(args[i]).ends_with(".mlirbc"))
+      if (args[i - 1] != "-o") return args[i];
+  for (size_t i = 1; i < args.size(); ++i)
+    if (!llvm::StringRef(args[i]).starts_with("-") && args[i - 1] != "-o" &&
+        llvm::sys::fs::is_regular_file(args[i]))
       return args[i];
   return "";
 }

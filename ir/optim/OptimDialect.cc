@@ -37,6 +37,26 @@ static LogicalResult verifyDivisor(Operation* op, llvm::StringRef divisor,
          << rule << ")";
 }
 
+LogicalResult AccumulateProductOp::verify() {
+  llvm::ArrayRef<int64_t> lhs = shapeOf(getLhs()), rhs = shapeOf(getRhs()),
+                          sum = shapeOf(getAccumulator());
+  if (lhs.size() == 2 && rhs.size() == 2 && sum.size() == 2 &&
+      lhs[1] == rhs[0] && sum[getTransposed() ? 1 : 0] == lhs[0] &&
+      sum[getTransposed() ? 0 : 1] == rhs[1])
+    return success();
+  return emitOpError("adds the ")
+         << (getTransposed() ? "transposed " : "") << "product of "
+         << getLhs().getType() << " and " << getRhs().getType() << " to "
+         << getAccumulator().getType() << " (optim_accumulate_product_r1)";
+}
+
+Value accumulatorOf(Operation* op) {
+  if (auto sum = llvm::dyn_cast<AccumulateOp>(op)) return sum.getAccumulator();
+  if (auto sum = llvm::dyn_cast<AccumulateProductOp>(op))
+    return sum.getAccumulator();
+  return {};
+}
+
 LogicalResult AverageOp::verify() {
   return verifyDivisor(*this, getDivisor(), "optim_average_r1");
 }

@@ -8,6 +8,7 @@
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
@@ -18,5 +19,12 @@
 
 #define GET_OP_CLASSES
 #include "ir/optim/OptimOps.h.inc"
+
+namespace heddle::optim {
+
+// What an op that sums over micro-batches adds to; null for any other op.
+mlir::Value accumulatorOf(mlir::Operation* op);
+
+}  // namespace heddle::optim
 
 #endif  // HEDDLE_IR_OPTIM_OPTIMDIALECT_H_

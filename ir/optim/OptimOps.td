@@ -36,6 +36,20 @@ def Optim_AccumulateOp : Optim_Op<"accumulate", [AllTypesMatch<["accumulator", "
   let hasVerifier = 1;
 }
 
+def Optim_AccumulateProductOp : Optim_Op<"accumulate_product", [AllTypesMatch<["accumulator", "result"]>, AllElementTypesMatch<["lhs", "rhs"]>]> {
+  let summary = "Adds one micro-batch's matrix product to the sum over micro-batches";
+  let description = [{
+    `result = accumulator + lhs · rhs`, or its transpose where `transposed` is set, summed and stored in the accumulator's dtype: the product is never rounded to
+    its operands'. The first micro-batch of a step does not read the accumulator (section `micro_first`).
+
+    Constraints:
+    * optim_accumulate_product_r1: lhs is m×k, rhs k×n and the accumulator m×n (transposed: n×m).
+  }];
+  let arguments = (ins Optim_Float:$accumulator, Optim_Float:$lhs, Optim_Float:$rhs, UnitAttr:$transposed);
+  let results = (outs Optim_Float:$result);
+  let hasVerifier = 1;
+}
+
 def Optim_AverageOp : Optim_Op<"average", [AllTypesMatch<["value", "result"]>]> {
   let summary = "Divides a sum over micro-batches by a run-time count";
   let description = [{

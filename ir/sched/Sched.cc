@@ -108,6 +108,15 @@ Extent extentOf(mlir::Value ref) {
   return {(base + first) * g.elementBytes, (base + last) * g.elementBytes};
 }
 
+bool isMatrix(const Geometry& g) {
+  if (g.sizes.size() != 2 || g.elements() == 0) return false;
+  auto along = [&](int inner, int outer) {
+    return (g.sizes[inner] == 1 || g.strides[inner] == 1) &&
+           (g.sizes[outer] == 1 || g.strides[outer] >= g.sizes[inner]);
+  };
+  return along(1, 0) || along(0, 1);
+}
+
 BufferOp bufferOf(mlir::Value ref) {
   auto value = ref.getDefiningOp<ValueOp>();
   return value ? value.getBuffer().getDefiningOp<BufferOp>() : BufferOp();

@@ -65,6 +65,10 @@ struct Geometry {
 Geometry geometryOf(mlir::RankedTensorType type);
 inline Geometry geometryOf(RefType ref) { return geometryOf(ref.getTensor()); }
 
+// Two dimensions, stride 1 along one of them and at least that one's size along
+// the other: what matrix multiplications take.
+bool isMatrix(const Geometry& g);
+
 // The buffer under a ref.
 BufferOp bufferOf(mlir::Value ref);
 

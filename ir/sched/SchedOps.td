@@ -290,6 +290,27 @@ def Sched_CollectiveOp : Sched_CallStep<"collective"> {
   }];
 }
 
+def Sched_GemmOp : Sched_Step<"gemm", (ins)> {
+  let summary = "Multiplies two matrices into a third, or onto it";
+  let description = [{
+    Reads `a`, `b` and, to add, the matrix it writes: `out = a · b` or `out = a · b + out`, summed and stored in the written dtype.
+
+    Constraints:
+    * sched_gemm_r1: two reads, or three of which the last is the write; one write.
+    * sched_gemm_r2: a is m×k, b k×n and the write m×n.
+    * sched_gemm_r3: a and b are both bf16, f16 or f32; the write is f32.
+    * sched_gemm_r4: every matrix has stride 1 along one dimension and, along the other, at least that dimension's size.
+    * sched_call_r4 as for `sched.aten`.
+  }];
+  let builders = [OpBuilder<(ins "::mlir::ValueRange":$reads, "::mlir::Value":$to, "uint64_t":$flops), [{
+    build($_builder, $_state, reads, to, $_builder.getI64IntegerAttr(0), $_builder.getDenseI64ArrayAttr({}), ::mlir::IntegerAttr(), ::mlir::IntegerAttr(),
+      $_builder.getI64IntegerAttr(0), $_builder.getI64IntegerAttr(flops));
+  }]>];
+  let assemblyFormat = [{
+    `(` $reads `)` `to` $writes (`stream` $stream^)? (`wait` $waits^)? (`signal` $signal^)? attr-dict `:` functional-type($reads, $writes)
+  }];
+}
+
 def Sched_CopyOp : Sched_Step<"copy", (ins)> {
   let summary = "Copies one value to another, converting the dtype";
   let description = [{

@@ -267,6 +267,39 @@ LogicalResult AtenOp::verify() { return verifyCall(*this); }
 LogicalResult KernelOp::verify() { return verifyCall(*this); }
 LogicalResult HostOp::verify() { return verifyCall(*this); }
 
+LogicalResult GemmOp::verify() {
+  size_t reads = getReads().size();
+  if ((reads != 2 && reads != 3) || getWrites().size() != 1 ||
+      (reads == 3 && getReads()[2] != getWrites()[0]))
+    return emitOpError("has ")
+           << reads << " reads and " << getWrites().size()
+           << " writes, expected a, b, where it adds also the one write "
+              "(sched_gemm_r1)";
+  auto tensorOf = [](mlir::Value ref) {
+    return mlir::cast<RefType>(ref.getType()).getTensor();
+  };
+  auto a = tensorOf(getReads()[0]), b = tensorOf(getReads()[1]),
+       out = tensorOf(getWrites()[0]);
+  if (a.getRank() != 2 || b.getRank() != 2 || out.getRank() != 2 ||
+      a.getDimSize(1) != b.getDimSize(0) ||
+      out.getDimSize(0) != a.getDimSize(0) ||
+      out.getDimSize(1) != b.getDimSize(1))
+    return emitOpError("multiplies ")
+           << a << " and " << b << " into " << out << " (sched_gemm_r2)";
+  mlir::Type element = a.getElementType();
+  if (element != b.getElementType() || !out.getElementType().isF32() ||
+      !(element.isBF16() || element.isF16() || element.isF32()))
+    return emitOpError("multiplies ")
+           << a << " and " << b << " into " << out << " (sched_gemm_r3)";
+  for (mlir::RankedTensorType matrix : {a, b, out}) {
+    if (!isMatrix(geometryOf(matrix)))
+      return emitOpError("has the matrix ")
+             << matrix << ", whose rows and columns are both apart "
+             << "(sched_gemm_r4)";
+  }
+  return verifyWrites(*this, getWrites());
+}
+
 LogicalResult CopyOp::verify() {
   if (getReads().size() != 1 || getWrites().size() != 1)
     return emitOpError("has ")

@@ -65,6 +65,9 @@ plan::Location locationOf(mlir::Location loc) {
   return result;
 }
 
+// Names of a gemm step's arguments; the last one only where it adds.
+constexpr const char* kGemmArgs[] = {"a", "b", "c"};
+
 class Emitter {
  public:
   FailureOr<plan::Plan> emit(sched::PlanOp op) {
@@ -245,6 +248,20 @@ class Emitter {
             })
             .Case([&](sched::CollectiveOp typed) {
               return call(typed, plan::StepKind::kCollective);
+            })
+            .Case([&](sched::GemmOp typed) {
+              common(typed);
+              step.kind = plan::StepKind::kGemm;
+              step.name = "gemm";
+              for (auto [read, name] : llvm::zip(typed.getReads(), kGemmArgs)) {
+                plan::Arg arg;
+                arg.kind = plan::ArgKind::kValue;
+                arg.i = values.lookup(read);
+                arg.name = name;
+                step.args.push_back(std::move(arg));
+              }
+              step.results.push_back(values.lookup(typed.getWrites()[0]));
+              return success();
             })
             .Case([&](sched::CopyOp typed) {
               common(typed);

@@ -167,7 +167,7 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
   LogicalResult lowerPrologue(PlanLowering& plan, graph::StepOp step) {
     mlir::Block& block = step.getBody().front();
     llvm::SmallVector<mlir::Operation*> guards;
-    for (auto guard : block.getOps<graph::GuardOp>()) guards.push_back(guard);
+    guardsOf(block, guards);
     mlir::Operation* loss =
         step.getLossAverage() == "tokens" ? crossEntropyOf(step) : nullptr;
     if (step.getLossAverage() == "tokens" && !loss)
@@ -181,6 +181,21 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
                              kept, plan.given());
     if (failed(lowering.run())) return failure();
     return loss ? countLabels(lowering, loss) : success();
+  }
+
+  // Guards that a batch can break: what one computes from the program's own
+  // constants was compared when it was captured.
+  static void guardsOf(mlir::Block& block,
+                       llvm::SmallVectorImpl<mlir::Operation*>& guards) {
+    for (auto guard : block.getOps<graph::GuardOp>()) {
+      auto slice = sliceFor(block, {}, {guard}, RefMap());
+      bool given = llvm::any_of(slice, [](mlir::Operation* op) {
+        return llvm::any_of(op->getOperands(), [](Value operand) {
+          return mlir::isa<mlir::BlockArgument>(operand);
+        });
+      });
+      if (given) guards.push_back(guard);
+    }
   }
 
   static mlir::Operation* crossEntropyOf(graph::StepOp step) {
@@ -279,8 +294,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     llvm::SmallVector<Value> kept;
     llvm::SmallVector<Result> read, written;
     llvm::SmallVector<mlir::Operation*> accumulations;
-    for (auto accumulate : block.getOps<optim::AccumulateOp>())
-      accumulations.push_back(accumulate);
+    for (mlir::Operation& op : block)
+      if (optim::accumulatorOf(&op)) accumulations.push_back(&op);
     if (accumulations.empty())
       return step.emitOpError(
           "accumulates no gradient; run graph-append-optimizer before "
@@ -322,8 +337,9 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
   LogicalResult lowerBoundary(PlanLowering& plan, graph::StepOp step) {
     mlir::Block& block = step.getBody().front();
     RefMap given = plan.given();
-    for (auto accumulate : block.getOps<optim::AccumulateOp>())
-      given[accumulate.getResult()] = given.lookup(accumulate.getAccumulator());
+    for (mlir::Operation& op : block)
+      if (Value accumulator = optim::accumulatorOf(&op))
+        given[op.getResult(0)] = given.lookup(accumulator);
     llvm::SmallVector<Value> kept;
     llvm::SmallVector<Result> read, written;
     for (Result result : resultsOf(step)) {
@@ -406,7 +422,7 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       kept.push_back(result.value);
     }
     llvm::SmallVector<mlir::Operation*> guards;
-    for (auto guard : block.getOps<graph::GuardOp>()) guards.push_back(guard);
+    guardsOf(block, guards);
     auto order = sliceFor(block, kept, guards, plan.given());
     SectionLowering lowering(plan.addSection(step.getLoc(), "evaluate"), order,
                              kept, plan.given());

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "ir/graph/GraphOps.h"
+#include "ir/optim/OptimDialect.h"
 #include "ir/sched/Sched.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"

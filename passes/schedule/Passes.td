@@ -67,4 +67,23 @@ def VerifySchedule : Pass<"sched-verify", "::heddle::sched::PlanOp"> {
   }];
 }
 
+def AccumulateInGemm : Pass<"graph-accumulate-in-gemm", "::heddle::graph::StepOp"> {
+  let summary = "Adds matrix products to their accumulators inside the multiplication";
+  let description = [{
+    Requires a functional step with its accumulations. On a CUDA target, a `graph.mm` of bf16 or f16 matrices whose only reader is an `optim.accumulate` into f32
+    (through views that amount to nothing or a transposition) becomes one `optim.accumulate_product`: no gradient of the narrow type exists afterwards. Every other
+    accumulation, and every CPU program, stays as it is.
+
+    ```mlir
+    %g = "graph.mm"(%dyt, %x) : (tensor<4x8xbf16>, tensor<8x2xbf16>) -> tensor<4x2xbf16>
+    %s = "optim.accumulate"(%acc, %g) : (tensor<4x2xf32>, tensor<4x2xbf16>) -> tensor<4x2xf32>
+    ```
+    becomes
+    ```mlir
+    %s = "optim.accumulate_product"(%acc, %dyt, %x) : (tensor<4x2xf32>, tensor<4x8xbf16>, tensor<8x2xbf16>) -> tensor<4x2xf32>
+    ```
+  }];
+  let dependentDialects = ["::heddle::optim::OptimDialect"];
+}
+
 #endif  // HEDDLE_SCHEDULE_PASSES

@@ -100,6 +100,11 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
                {target, source}, {target});
         return success();
       })
+      .Case([&](optim::AccumulateProductOp sum) -> LogicalResult {
+        if (!overwrites(sum.getAccumulator(), sum.getResult()))
+          return failure();
+        return lowerAccumulateProduct(op);
+      })
       // Folded into the kernels that read it.
       .Case([&](optim::AverageOp average) -> LogicalResult {
         for (mlir::Operation* user : average.getResult().getUsers())

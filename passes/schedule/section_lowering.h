@@ -80,6 +80,9 @@ class SectionLowering {
   void copy(mlir::Operation* origin, mlir::Value from, mlir::Value to);
 
  private:
+  // A sum of products (gemm_lowering.cc).
+  mlir::LogicalResult lowerAccumulateProduct(mlir::Operation* op);
+
   // Optimizer ops (optim_lowering.cc).
   mlir::LogicalResult lowerOptim(mlir::Operation* op);
   mlir::LogicalResult lowerNorm(

@@ -55,6 +55,10 @@ struct Bucket {
   mlir::Type element() const { return members.front().type.getElementType(); }
   // Length of the longest part.
   int64_t shard() const;
+  // What an op on parts that differ in length says; empty where they do not.
+  llvm::ArrayRef<int64_t> unevenBounds() const {
+    return even ? llvm::ArrayRef<int64_t>() : llvm::ArrayRef<int64_t>(bounds);
+  }
 };
 
 // Trained parameters, and with `frozen` the others too, bucket by bucket in

@@ -3,15 +3,13 @@
 // windows into buckets. Plans all buckets first, writes second, erases what the
 // one-rank step had last. Invariant: the arithmetic on each element is that of
 // the one-rank update; only sums over ranks and the norm's order are new. What
-// would break it: a use of a parameter in the backward pass that reaches it
-// through a view taken in the forward pass; in stage 3 such views are taken
-// again, or the gathered bucket would live from one pass to the other.
+// would break it: an op that reads a parameter after its update.
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
-#include "mlir/IR/IRMapping.h"
 #include "passes/graph/functional_forms.h"
 #include "passes/zero/Passes.h"
 #include "passes/zero/buckets.h"
+#include "passes/zero/place_parameters.h"
 
 namespace heddle::zero {
 #define GEN_PASS_DEF_ZEROPARTITION
@@ -21,23 +19,9 @@ using namespace mlir;
 
 namespace {
 
-constexpr llvm::StringLiteral kAxis = "dp";
-
-Value rootOf(Value value) {
-  while (auto view = value.getDefiningOp<graph::ViewLike>())
-    value = view.getViewSource();
-  return value;
-}
-
 void setPhase(Operation* op, graph::Phase phase) {
   op->setDiscardableAttr(graph::GraphDialect::kPhaseAttr,
                          graph::PhaseAttr::get(op->getContext(), phase));
-}
-
-bool isBackward(Operation* op) {
-  auto phase =
-      op->getAttrOfType<graph::PhaseAttr>(graph::GraphDialect::kPhaseAttr);
-  return phase && phase.getValue() != graph::Phase::Forward;
 }
 
 // One step being rewritten.
@@ -92,12 +76,6 @@ class Partition {
     return bucket.isMuon() ? std::max(stage, 1) : stage;
   }
 
-  // What an op on parts that differ in length says.
-  static llvm::ArrayRef<int64_t> unevenBounds(const Bucket& bucket) {
-    return bucket.even ? llvm::ArrayRef<int64_t>()
-                       : llvm::ArrayRef<int64_t>(bucket.bounds);
-  }
-
   RankedTensorType flat(int64_t elements, Type element) {
     return RankedTensorType::get({elements}, element);
   }
@@ -131,7 +109,7 @@ class Partition {
   template <typename Op, typename... Bounds>
   Value collective(Location loc, Type type, Value value, graph::Phase phase,
                    Bounds... bounds) {
-    auto op = builder.create<Op>(loc, type, value, kAxis, bounds...);
+    auto op = builder.create<Op>(loc, type, value, kDataAxis, bounds...);
     setPhase(op, phase);
     return op.getResult();
   }
@@ -178,7 +156,7 @@ class Partition {
     if (stage >= 2)
       summand = collective<dist::ReduceScatterOp>(
           loc, flat(bucket.shard(), wire), pack, graph::Phase::Backward,
-          unevenBounds(bucket));
+          bucket.unevenBounds());
     Value old = addBucket(bucket, "accumulator", accumulateType, stage >= 2);
     auto sum =
         builder.create<optim::AccumulateOp>(loc, old.getType(), old, summand);
@@ -194,7 +172,7 @@ class Partition {
     if (stage == 1)
       state.reduced = collective<dist::ReduceScatterOp>(
           loc, flat(bucket.shard(), accumulateType), sum, graph::Phase::Update,
-          unevenBounds(bucket));
+          bucket.unevenBounds());
     optim::AverageOp old_average = bucket.members.front().average;
     divisor = old_average.getDivisorAttr();
     state.averaged = average(loc, state.reduced);
@@ -262,12 +240,12 @@ class Partition {
             flat(bucket.shard(),
                  llvm::cast<RankedTensorType>(state.reduced.getType())
                      .getElementType()),
-            state.reduced, kAxis, unevenBounds(bucket)));
+            state.reduced, kDataAxis, bucket.unevenBounds()));
       } else {
         shards.push_back(state.reduced);
       }
       lengths.push_back(bucket.even ? bucket.shard() : -1);
-      llvm::append_range(bounds, unevenBounds(bucket));
+      llvm::append_range(bounds, bucket.unevenBounds());
       segments.push_back(bucket.members.size());
       parameters += bucket.members.size();
       for (const Member& member : bucket.members)
@@ -301,8 +279,8 @@ class Partition {
       param = addBucket(bucket, "master", elementOf(old.getParam()), sharded);
     } else if (sharded && stage < 3) {
       param = builder.create<dist::ShardOp>(
-          loc, flat(bucket.shard(), bucket.element()), param, kAxis,
-          unevenBounds(bucket));
+          loc, flat(bucket.shard(), bucket.element()), param, kDataAxis,
+          bucket.unevenBounds());
     }
     Value average =
         addBucket(bucket, "exp_avg", elementOf(old.getExpAvg()), sharded);
@@ -333,7 +311,7 @@ class Partition {
     if (stage == 1 || stage == 2)
       fresh = collective<dist::AllGatherOp>(loc, state.parameter.getType(),
                                             fresh, graph::Phase::Update,
-                                            unevenBounds(bucket));
+                                            bucket.unevenBounds());
     giveBack(bucket, "parameter", fresh);
     giveBack(bucket, "exp_avg", adamw.getNewExpAvg());
     giveBack(bucket, "exp_avg_sq", adamw.getNewExpAvgSq());
@@ -365,7 +343,7 @@ class Partition {
         } else if (stage < 3) {
           param = builder.create<dist::ShardOp>(
               old.getLoc(), flat(bucket.shard(), bucket.element()), param,
-              kAxis, unevenBounds(bucket));
+              kDataAxis, bucket.unevenBounds());
         }
         params.push_back(param);
         grads.push_back(state.averaged);
@@ -389,7 +367,7 @@ class Partition {
         if (stage < 3)
           fresh = collective<dist::AllGatherOp>(
               old.getLoc(), rewritten[index].parameter.getType(), fresh,
-              graph::Phase::Update, unevenBounds(bucket));
+              graph::Phase::Update, bucket.unevenBounds());
         giveBack(bucket, "parameter", fresh);
         giveBack(bucket, "momentum", muon.getNewMomenta()[operand]);
       }
@@ -448,7 +426,9 @@ class Partition {
   LogicalResult finish() {
     shareBuffers();
     for (auto [bucket, state] : llvm::zip(buckets, rewritten))
-      if (failed(place(bucket, state.parameter))) return failure();
+      if (failed(placeParameters(step, argRoles, bucket, state.parameter,
+                                 stage == 3)))
+        return failure();
     llvm::BitVector gone(block.getNumArguments());
     llvm::StringSet<> placed;
     for (const Bucket& bucket : buckets)
@@ -489,100 +469,6 @@ class Partition {
     }
   }
 
-  // The argument of `member` in this step: a second program numbers its
-  // arguments differently, and may not use all parameters.
-  BlockArgument argumentOf(const Member& member) {
-    for (auto [i, role] : llvm::enumerate(argRoles)) {
-      auto param = llvm::dyn_cast<graph::ParamAttr>(role);
-      if (param && param.getName() == member.role.getName())
-        return block.getArgument(i);
-    }
-    return nullptr;
-  }
-
-  LogicalResult place(const Bucket& bucket, Value parameter) {
-    if (stage == 3) return gather(bucket, parameter);
-    builder.setInsertionPointToStart(&block);
-    for (const Member& member : bucket.members) {
-      BlockArgument argument = argumentOf(member);
-      if (!argument || argument.use_empty()) continue;
-      argument.replaceAllUsesWith(window(member, parameter, argument));
-    }
-    return success();
-  }
-
-  Value window(const Member& member, Value bucket, BlockArgument argument) {
-    return builder.create<dist::SlotOp>(
-        argument.getLoc(), argument.getType(), bucket,
-        builder.getI64IntegerAttr(member.offset));
-  }
-
-  // Stage 3: gathered before the first use in each pass over the layer.
-  LogicalResult gather(const Bucket& bucket, Value shard) {
-    llvm::DenseMap<Value, const Member*> members;
-    for (const Member& member : bucket.members)
-      if (BlockArgument argument = argumentOf(member))
-        members[argument] = &member;
-    // Ops that read a member's elements, in program order.
-    llvm::SmallVector<Operation*> forward, backward;
-    for (Operation& op : block) {
-      if (llvm::isa<graph::ViewLike>(op)) continue;
-      bool reads = llvm::any_of(op.getOperands(), [&](Value operand) {
-        return members.count(rootOf(operand)) != 0;
-      });
-      if (!reads) continue;
-      if (&op == block.getTerminator())
-        return step.emitError("returns a parameter of ")
-               << bucket.members.front().role.getName()
-               << "'s bucket, which stage 3 shards; return a clone of it";
-      (isBackward(&op) ? backward : forward).push_back(&op);
-    }
-    for (llvm::ArrayRef<Operation*> users :
-         {llvm::ArrayRef(forward), llvm::ArrayRef(backward)})
-      if (!users.empty()) gatherFor(users, members, bucket, shard);
-    // What is left are views that nothing reads.
-    for (auto [argument, member] : members) eraseViews(argument);
-    return success();
-  }
-
-  void gatherFor(llvm::ArrayRef<Operation*> users,
-                 const llvm::DenseMap<Value, const Member*>& members,
-                 const Bucket& bucket, Value shard) {
-    builder.setInsertionPoint(users.front());
-    Value whole = collective<dist::AllGatherOp>(
-        users.front()->getLoc(), flat(bucket.elements, bucket.element()), shard,
-        isBackward(users.front()) ? graph::Phase::Backward
-                                  : graph::Phase::Forward,
-        unevenBounds(bucket));
-    IRMapping taken;
-    // The window on a member, or the view of it, taken again.
-    std::function<Value(Value)> again = [&](Value value) -> Value {
-      if (Value known = taken.lookupOrNull(value)) return known;
-      auto member = members.find(value);
-      if (member != members.end()) {
-        Value slot =
-            window(*member->second, whole, llvm::cast<BlockArgument>(value));
-        taken.map(value, slot);
-        return slot;
-      }
-      Operation* view = value.getDefiningOp();
-      again(llvm::cast<graph::ViewLike>(view).getViewSource());
-      builder.clone(*view, taken);
-      return taken.lookup(value);
-    };
-    for (Operation* user : users)
-      for (OpOperand& operand : user->getOpOperands())
-        if (members.count(rootOf(operand.get())))
-          operand.set(again(operand.get()));
-  }
-
-  void eraseViews(Value value) {
-    for (Operation* user : llvm::to_vector(value.getUsers())) {
-      for (Value result : user->getResults()) eraseViews(result);
-      if (user->use_empty()) user->erase();
-    }
-  }
-
   graph::StepOp step;
   Block& block;
   llvm::ArrayRef<Bucket> buckets;
@@ -602,7 +488,7 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
  private:
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    int64_t ranks = dist::axisSize(module, kAxis);
+    int64_t ranks = dist::axisSize(module, kDataAxis);
     if (stage < 0 || stage > 3) {
       module.emitError("has no ZeRO stage ") << stage << "; stages are 0 to 3";
       return signalPassFailure();

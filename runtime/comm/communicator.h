@@ -45,8 +45,12 @@ class Communicator {
   // thread, more than once; the first reason stays. `why` is not OK.
   virtual void Abort(const absl::Status& why) = 0;
 
+  // Brings the flight record up to date where nobody is told that work has
+  // ended; the watchdog calls it.
+  virtual void Poll() {}
+
   // OK, or why the communicator cannot be used any more.
-  [[nodiscard]] virtual absl::Status status() const = 0;
+  [[nodiscard]] virtual absl::Status status() = 0;
 
  protected:
   explicit Communicator(Group group) : group_(std::move(group)) {}

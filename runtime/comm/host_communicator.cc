@@ -36,12 +36,16 @@ trace::Record RecordOf(absl::Span<const Collective> collectives,
   // A grouped call can hold hundreds; the first few and their number tell it.
   constexpr size_t kShown = 4;
   trace::Record record;
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over all signatures
   record.group = group.name;
   for (size_t i = 0; i < collectives.size(); ++i) {
     const Collective& c = collectives[i];
     record.bytes += PayloadBytes(c, group.size());
+    const std::string signature = Signature(c);
+    for (char letter : signature)
+      hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3;
     if (i < kShown)
-      absl::StrAppend(&record.signature, i == 0 ? "" : "; ", Signature(c));
+      absl::StrAppend(&record.signature, i == 0 ? "" : "; ", signature);
     if (c.origin == nullptr || !record.op.empty()) continue;
     record.op = c.origin->op;
     record.module = c.origin->module;
@@ -49,7 +53,7 @@ trace::Record RecordOf(absl::Span<const Collective> collectives,
   }
   if (collectives.size() > kShown)
     absl::StrAppend(&record.signature, "; … ", collectives.size(), " calls, ",
-                    record.bytes, " bytes");
+                    absl::Hex(hash));
   return record;
 }
 
@@ -77,7 +81,7 @@ HostCommunicator::HostCommunicator(Group group, trace::FlightRecorder* recorder)
     recorder_->AddGroup(this->group().name, this->group().ranks);
 }
 
-absl::Status HostCommunicator::status() const {
+absl::Status HostCommunicator::status() {
   std::lock_guard<std::mutex> lock(mutex_);
   return status_;
 }
@@ -114,9 +118,10 @@ absl::Status HostCommunicator::RunRecorded(
   }
   if (!result.ok()) Break(result);
   if (recorder_ == nullptr) return result;
+  // After an abort the record stays what it was: waiting.
   if (result.ok())
     recorder_->Finished(ticket);
-  else
+  else if (!Aborted())
     recorder_->Failed(ticket, std::string(result.message()));
   return result;
 }

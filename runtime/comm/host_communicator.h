@@ -20,7 +20,7 @@ class HostCommunicator : public Communicator {
   using Communicator::Issue;
   [[nodiscard]] absl::Status Issue(absl::Span<const Collective> collectives,
                                    device::Stream* stream) final;
-  [[nodiscard]] absl::Status status() const final;
+  [[nodiscard]] absl::Status status() final;
 
  protected:
   // `recorder` may be null; it outlives the communicator.
@@ -29,6 +29,8 @@ class HostCommunicator : public Communicator {
   // Carries out one grouped call on the calling thread.
   [[nodiscard]] virtual absl::Status RunBlocking(
       absl::Span<const Collective> collectives) = 0;
+  // Whether Abort has been called, on this rank or on one that shares its fate.
+  virtual bool Aborted() const = 0;
   // Makes `why` the status unless there is one.
   void Break(const absl::Status& why);
 

@@ -27,6 +27,7 @@ class LoopbackGroup {
   }
   void Leave(int position);
   void Abort(const absl::Status& why);
+  bool Aborted();
   absl::Status Run(int position, absl::Span<const Collective> collectives);
 
  private:
@@ -76,6 +77,7 @@ class LoopbackCommunicator : public HostCommunicator {
   absl::Status RunBlocking(absl::Span<const Collective> collectives) override {
     return meeting_->Run(group().position, collectives);
   }
+  bool Aborted() const override { return meeting_->Aborted(); }
 
  private:
   const std::shared_ptr<LoopbackGroup> meeting_;
@@ -110,6 +112,11 @@ void LoopbackGroup::Abort(const absl::Status& why) {
     if (aborted_.ok()) aborted_ = why;
   }
   changed_.notify_all();
+}
+
+bool LoopbackGroup::Aborted() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return !aborted_.ok();
 }
 
 // The first rank that left without taking part in this call, or -1. Others that

@@ -3,6 +3,8 @@
 
 #include "runtime/device/cuda.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 
 #ifdef HEDDLE_HAVE_CUDA
@@ -32,8 +34,11 @@ class CudaEvent : public Event {
 
 class CudaStream : public Stream {
  public:
-  explicit CudaStream(cudaStream_t stream) : stream_(stream) {}
-  ~CudaStream() override { cudaStreamDestroy(stream_); }
+  CudaStream(cudaStream_t stream, bool owned)
+      : stream_(stream), owned_(owned) {}
+  ~CudaStream() override {
+    if (owned_) cudaStreamDestroy(stream_);
+  }
   void Enqueue(std::function<void()> work) override { work(); }
   // A failure is kept by CUDA and comes out of Synchronize.
   void Record(Event& event) override {
@@ -46,6 +51,9 @@ class CudaStream : public Stream {
     Keep(cudaStreamSynchronize(stream_));
     return FromCuda(error_, "the GPU stream failed");
   }
+  absl::Status Failure() override {
+    return FromCuda(error_, "the GPU stream failed");
+  }
   void* native() override { return stream_; }
 
  private:
@@ -53,7 +61,21 @@ class CudaStream : public Stream {
     if (error_ == cudaSuccess) error_ = error;
   }
   cudaStream_t stream_;
+  bool owned_;
   cudaError_t error_ = cudaSuccess;
+};
+
+class CudaGraph : public Graph {
+ public:
+  ~CudaGraph() override {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+  absl::Status Launch(Stream& stream) override {
+    return FromCuda(
+        cudaGraphLaunch(executable, static_cast<cudaStream_t>(stream.native())),
+        "cannot launch the CUDA graph");
+  }
+  cudaGraphExec_t executable = nullptr;
 };
 
 class CudaAllocator : public Allocator {
@@ -97,7 +119,11 @@ class CudaDevice : public Device {
                      absl::StrCat("cannot create stream ", name).c_str());
         !status.ok())
       return status;
-    return std::unique_ptr<Stream>(new CudaStream(stream));
+    return std::unique_ptr<Stream>(new CudaStream(stream, /*owned=*/true));
+  }
+  std::unique_ptr<Stream> Borrow(void* native) override {
+    return std::make_unique<CudaStream>(static_cast<cudaStream_t>(native),
+                                        /*owned=*/false);
   }
   absl::StatusOr<std::unique_ptr<Event>> CreateEvent() override {
     cudaEvent_t event;
@@ -120,6 +146,47 @@ class CudaDevice : public Device {
   }
   absl::Status Synchronize() override {
     return FromCuda(cudaDeviceSynchronize(), "the GPU failed");
+  }
+  bool asynchronous() const override { return true; }
+  // Thread-local: other threads may allocate meanwhile, and an allocation by
+  // this one, which a graph could not repeat, is an error.
+  absl::Status BeginCapture(Stream& stream) override {
+    return FromCuda(
+        cudaStreamBeginCapture(static_cast<cudaStream_t>(stream.native()),
+                               cudaStreamCaptureModeThreadLocal),
+        "cannot capture a CUDA graph");
+  }
+  absl::StatusOr<std::unique_ptr<Graph>> EndCapture(
+      Stream& stream, std::unique_ptr<Graph> previous) override {
+    cudaGraph_t captured = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(
+        static_cast<cudaStream_t>(stream.native()), &captured);
+    if (ended != cudaSuccess) {
+      cudaGetLastError();  // of the capture, not of what comes next
+      return FromCuda(ended, "the CUDA graph's capture failed");
+    }
+    auto graph = std::make_unique<CudaGraph>();
+    if (previous != nullptr) {
+      std::swap(graph->executable,
+                static_cast<CudaGraph&>(*previous).executable);
+      cudaGraphExecUpdateResultInfo info;
+      if (cudaGraphExecUpdate(graph->executable, captured, &info) ==
+          cudaSuccess) {
+        cudaGraphDestroy(captured);
+        return std::unique_ptr<Graph>(std::move(graph));
+      }
+      cudaGetLastError();
+      graph = std::make_unique<CudaGraph>();
+    }
+    const cudaError_t made =
+        cudaGraphInstantiate(&graph->executable, captured, 0);
+    cudaGraphDestroy(captured);
+    if (made != cudaSuccess) {
+      cudaGetLastError();
+      graph->executable = nullptr;
+      return FromCuda(made, "cannot instantiate the CUDA graph");
+    }
+    return std::unique_ptr<Graph>(std::move(graph));
   }
 
  private:

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 
 namespace heddle::device {
 
@@ -32,8 +33,18 @@ class Stream {
   virtual void Wait(Event& event) = 0;
   // Returns when all work given so far is done.
   [[nodiscard]] virtual absl::Status Synchronize() = 0;
+  // The first failure of a Record or Wait so far, without waiting for anything.
+  [[nodiscard]] virtual absl::Status Failure() { return absl::OkStatus(); }
   // cudaStream_t on CUDA, nullptr on the CPU.
   virtual void* native() { return nullptr; }
+};
+
+// Work that was captured once and is given to a stream as a whole. What its
+// launches read and write are the addresses of the capture.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  [[nodiscard]] virtual absl::Status Launch(Stream& stream) = 0;
 };
 
 class Allocator {
@@ -64,6 +75,25 @@ class Device {
                                                   size_t bytes) = 0;
   // Waits for everything the process has given the device, on any stream.
   [[nodiscard]] virtual absl::Status Synchronize() { return absl::OkStatus(); }
+  // True if work has an order of its own once it is enqueued and its failures
+  // come out of enqueueing, so that nobody has to wait for it.
+  virtual bool asynchronous() const { return false; }
+  // A stream that somebody else owns; nullptr where streams have no native one.
+  virtual std::unique_ptr<Stream> Borrow(void*) { return nullptr; }
+  // From here to EndCapture, work given to `stream` and to streams that wait
+  // for its events is recorded and not run. The calling thread must neither
+  // allocate device memory nor wait for the device in between.
+  [[nodiscard]] virtual absl::Status BeginCapture(Stream&) {
+    return absl::UnimplementedError(
+        absl::StrCat("device ", target(), " has no graphs"));
+  }
+  // Ends the capture whatever happened in it. `previous`, a graph of the same
+  // work, takes the new launches' arguments where its nodes are the same.
+  virtual absl::StatusOr<std::unique_ptr<Graph>> EndCapture(
+      Stream&, std::unique_ptr<Graph>) {
+    return absl::UnimplementedError(
+        absl::StrCat("device ", target(), " has no graphs"));
+  }
 };
 
 // Memory that is given back when the owner goes.

@@ -76,6 +76,9 @@ absl::Status Executable::Prepare() {
       prepared.steps.push_back(*std::move(ready));
     }
     prepared.single_stream = used.size() <= 1;
+    used.erase(0);
+    prepared.others.assign(used.begin(), used.end());
+    prepared.graph = MakeSectionGraph(plan_, section, graphs_);
     many_streams |= !prepared.single_stream;
     for (uint32_t e = 0; e < section.events; ++e) {
       absl::StatusOr<std::unique_ptr<device::Event>> event =
@@ -91,6 +94,10 @@ absl::Status Executable::Prepare() {
         device_->CreateStream(name);
     if (!stream.ok()) return stream.status();
     streams_.push_back(*std::move(stream));
+    absl::StatusOr<std::unique_ptr<device::Event>> joint =
+        device_->CreateEvent();
+    if (!joint.ok()) return joint.status();
+    joints_.push_back(*std::move(joint));
   }
   return absl::OkStatus();
 }
@@ -173,21 +180,154 @@ absl::Status Executable::RunSection(PreparedSection& prepared,
   context.micro = *micro;
   if (const auto step = scalars_.find("step"); step != scalars_.end())
     context.step = static_cast<int64_t>(step->second);
-  absl::Status status;
-  for (auto& [kind, handler] : handlers_) {
-    if (status.ok()) status = handler->BeginRun(*prepared.section, context);
-  }
-  if (status.ok())
-    status = prepared.single_stream || callback != nullptr
-                 ? RunInOrder(prepared, context, callback)
-                 : RunOnStreams(prepared, context);
-  for (auto& [kind, handler] : handlers_) handler->EndRun(*prepared.section);
+  absl::Status status = callback == nullptr && prepared.graph.Ready()
+                            ? RunGraph(prepared, context)
+                            : RunDirect(prepared, context, callback);
   // A guard that does not hold is found before the prologue writes anything;
   // every other failure may have come between two writes of one update.
   if (!status.ok() && name != "prologue" && name != "replay" &&
       name != "evaluate")
     broken_ = status;
   return status;
+}
+
+absl::Status Executable::BeginRun(PreparedSection& prepared,
+                                  const RunContext& context) {
+  absl::Status status;
+  for (auto& [kind, handler] : handlers_) {
+    if (status.ok()) status = handler->BeginRun(*prepared.section, context);
+  }
+  return status;
+}
+
+absl::Status Executable::EndRun(PreparedSection& prepared) {
+  absl::Status status;
+  for (auto& [kind, handler] : handlers_) {
+    if (absl::Status ended = handler->EndRun(*prepared.section);
+        !ended.ok() && status.ok())
+      status = ended;
+  }
+  return status;
+}
+
+uint64_t Executable::MemoryVersion() const {
+  uint64_t version = 0;
+  for (const auto& [kind, handler] : handlers_)
+    version += handler->MemoryVersion();
+  return version;
+}
+
+absl::Status Executable::Synchronize() {
+  absl::Status status;
+  for (auto& stream : streams_) {
+    if (absl::Status done = stream->Synchronize(); !done.ok() && status.ok())
+      status = done;
+  }
+  return status;
+}
+
+absl::Status Executable::RunDirect(PreparedSection& prepared,
+                                   const RunContext& context,
+                                   const StepCallback* callback) {
+  absl::Status status = BeginRun(prepared, context);
+  if (status.ok()) status = EnqueueSteps(prepared, context, callback);
+  if (callback == nullptr) ++prepared.graph.direct_runs;
+  absl::Status done;
+  if (status.ok() && callback == nullptr && device_->asynchronous()) {
+    for (auto& stream : streams_) {
+      if (done.ok()) done = stream->Failure();
+    }
+  } else {
+    done = Synchronize();
+  }
+  if (absl::Status ended = EndRun(prepared); !ended.ok() && done.ok())
+    done = ended;
+  return status.ok() ? done : status;
+}
+
+absl::Status Executable::RunGraph(PreparedSection& prepared,
+                                  RunContext& context) {
+  SectionGraph& graph = prepared.graph;
+  const uint64_t version = MemoryVersion();
+  if (graph.MustCapture(version)) {
+    absl::Status captured = Capture(prepared, context, version);
+    if (!captured.ok()) {
+      graph.graph = nullptr;
+      graph.reason = std::string(captured.message());
+      if (graphs_ == GraphMode::kOn && GraphIsDue(*prepared.section))
+        return absl::FailedPreconditionError(absl::StrCat(
+            "cuda_graph=True cannot be kept: ", captured.message()));
+      return RunDirect(prepared, context, nullptr);
+    }
+  }
+  return graph.graph->Launch(*streams_[0]);
+}
+
+absl::Status Executable::Capture(PreparedSection& prepared, RunContext& context,
+                                 uint64_t version) {
+  SectionGraph& graph = prepared.graph;
+  context.capturing = true;
+  absl::Status status = BeginRun(prepared, context);
+  if (status.ok()) {
+    status = device_->BeginCapture(*streams_[0]);
+    if (status.ok()) {
+      status = EnqueueSteps(prepared, context, nullptr);
+      absl::StatusOr<std::unique_ptr<device::Graph>> captured =
+          device_->EndCapture(*streams_[0], std::move(graph.graph));
+      if (status.ok()) status = captured.status();
+      if (status.ok()) graph.graph = *std::move(captured);
+    }
+  }
+  if (absl::Status ended = EndRun(prepared); !ended.ok() && status.ok())
+    status = ended;
+  context.capturing = false;
+  if (status.ok() && MemoryVersion() != version)
+    status = absl::InternalError(
+        "memory of an operator moved while the section was captured");
+  graph.memory_version = version;
+  return status;
+}
+
+// All streams start where the first one is and join it at the end, so that runs
+// follow each other without anybody waiting for them, and so that a capture of
+// the first stream takes in the others.
+absl::Status Executable::EnqueueSteps(PreparedSection& prepared,
+                                      const RunContext& context,
+                                      const StepCallback* callback) {
+  const bool join = device_->asynchronous() && !prepared.others.empty();
+  if (join) {
+    streams_[0]->Record(*joints_[0]);
+    for (uint16_t other : prepared.others) streams_[other]->Wait(*joints_[0]);
+  }
+  absl::Status status = prepared.single_stream || callback != nullptr
+                            ? RunInOrder(prepared, context, callback)
+                            : RunOnStreams(prepared, context);
+  if (join) {
+    for (uint16_t other : prepared.others) {
+      streams_[other]->Record(*joints_[other]);
+      streams_[0]->Wait(*joints_[other]);
+    }
+  }
+  return status;
+}
+
+absl::Status Executable::SetGraphs(GraphMode mode) {
+  graphs_ = mode;
+  for (auto& [name, prepared] : sections_) {
+    prepared.graph = MakeSectionGraph(plan_, *prepared.section, mode);
+    if (mode == GraphMode::kOn && GraphIsDue(*prepared.section) &&
+        !prepared.graph.reason.empty())
+      return absl::FailedPreconditionError(
+          absl::StrCat("cuda_graph=True cannot be kept: section ", name, ": ",
+                       prepared.graph.reason,
+                       "; use cuda_graph=\"auto\", which runs such a section "
+                       "without a graph"));
+  }
+  return absl::OkStatus();
+}
+
+std::string Executable::GraphState(const std::string& section) const {
+  return sections_.at(section).graph.State();
 }
 
 absl::Status Executable::RunInOrder(PreparedSection& prepared,
@@ -206,10 +346,6 @@ absl::Status Executable::RunInOrder(PreparedSection& prepared,
         return Explain(status, prepared, i);
     }
     if (absl::Status status = (*callback)(i); !status.ok()) return status;
-  }
-  for (auto& stream : streams_) {
-    if (absl::Status status = stream->Synchronize(); !status.ok())
-      return status;
   }
   return absl::OkStatus();
 }
@@ -235,13 +371,11 @@ absl::Status Executable::RunOnStreams(PreparedSection& prepared,
     if (step.signal >= 0)
       stream.Record(*prepared.events[static_cast<size_t>(step.signal)]);
   }
-  absl::Status sync;
-  for (auto& stream : streams_) {
-    if (absl::Status status = stream->Synchronize(); !status.ok() && sync.ok())
-      sync = status;
-  }
+  // Work that is not done when it is enqueued refers to this call's variables.
+  absl::Status done =
+      device_->asynchronous() ? absl::OkStatus() : Synchronize();
   std::lock_guard<std::mutex> lock(mutex);
-  return first_error.ok() ? sync : first_error;
+  return first_error.ok() ? done : first_error;
 }
 
 }  // namespace heddle::exec

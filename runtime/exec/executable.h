@@ -17,6 +17,7 @@
 #include "runtime/device/device.h"
 #include "runtime/exec/handler.h"
 #include "runtime/exec/memory.h"
+#include "runtime/exec/section_graph.h"
 #include "runtime/plan/plan.h"
 
 namespace heddle::exec {
@@ -43,8 +44,15 @@ class Executable {
       Place place = {});
   ~Executable();
 
-  // Runs one section and returns when all of it is done. Inputs lie in memory()
-  // before the call, results after it.
+  // Whether sections run as graphs; before the first run. FailedPrecondition
+  // names the step because of which kOn cannot be kept.
+  [[nodiscard]] absl::Status SetGraphs(GraphMode mode);
+  // "yes", or why not (yet), for a section of the plan.
+  std::string GraphState(const std::string& section) const;
+
+  // Runs one section. On an asynchronous device it returns when all work is
+  // enqueued, else when it is done; inputs lie in memory() before it, results
+  // after it, in the order of streams()[0].
   [[nodiscard]] absl::Status Run(const std::string& section);
   // The same on the caller's thread, stream order ignored (the global order is
   // a valid one), with `callback` after every step.
@@ -56,6 +64,18 @@ class Executable {
   }
   const plan::Plan& plan() const { return plan_; }
   const Memory& memory() const { return *memory_; }
+  // Device memory that the handlers keep for themselves.
+  uint64_t reserved_bytes() const {
+    uint64_t bytes = 0;
+    for (const auto& [kind, handler] : handlers_)
+      bytes += handler->ReservedBytes();
+    return bytes;
+  }
+  // Empty where steps run on the caller's thread. Between two runs all streams
+  // have joined the first.
+  const std::vector<std::unique_ptr<device::Stream>>& streams() const {
+    return streams_;
+  }
 
  private:
   struct PreparedSection {
@@ -65,6 +85,9 @@ class Executable {
     // True if all steps are on one stream: they run on the caller's thread,
     // without a stream's thread.
     bool single_stream = true;
+    // Streams other than the first that its steps are on.
+    std::vector<uint16_t> others;
+    SectionGraph graph;
   };
 
   Executable() = default;
@@ -73,6 +96,18 @@ class Executable {
   absl::StatusOr<PreparedSection*> Find(const std::string& section);
   absl::Status RunSection(PreparedSection& prepared,
                           const StepCallback* callback);
+  absl::Status RunDirect(PreparedSection& prepared, const RunContext& context,
+                         const StepCallback* callback);
+  absl::Status RunGraph(PreparedSection& prepared, RunContext& context);
+  absl::Status Capture(PreparedSection& prepared, RunContext& context,
+                       uint64_t version);
+  absl::Status EnqueueSteps(PreparedSection& prepared,
+                            const RunContext& context,
+                            const StepCallback* callback);
+  absl::Status Synchronize();
+  uint64_t MemoryVersion() const;
+  absl::Status BeginRun(PreparedSection& prepared, const RunContext& context);
+  absl::Status EndRun(PreparedSection& prepared);
   absl::Status RunInOrder(PreparedSection& prepared, const RunContext& context,
                           const StepCallback* callback);
   absl::Status RunOnStreams(PreparedSection& prepared,
@@ -87,6 +122,9 @@ class Executable {
   std::unique_ptr<Memory> memory_;
   std::map<std::string, PreparedSection> sections_;
   std::vector<std::unique_ptr<device::Stream>> streams_;
+  // One per stream: where it leaves the first one and where it joins it again.
+  std::vector<std::unique_ptr<device::Event>> joints_;
+  GraphMode graphs_ = GraphMode::kOff;
   std::map<std::string, double> scalars_;
   Place place_;
   int64_t micro_ = 0;

@@ -27,6 +27,9 @@ struct RunContext {
   // training plan draw from (seed, step, micro, rng_id).
   int64_t step = 0;
   int64_t micro = 0;
+  // True while the run is recorded into a graph: what steps enqueue does not
+  // run yet, and its addresses must stay valid as long as the graph.
+  bool capturing = false;
 };
 
 // The value of a Runtime argument; FailedPrecondition names the scalar that the
@@ -56,7 +59,15 @@ class StepHandler {
                                               const RunContext&) {
     return absl::OkStatus();
   }
-  virtual void EndRun(const plan::Section&) {}
+  [[nodiscard]] virtual absl::Status EndRun(const plan::Section&) {
+    return absl::OkStatus();
+  }
+  // Changes whenever memory of the handler's own that prepared steps use moves:
+  // a graph captured before holds the old addresses.
+  virtual uint64_t MemoryVersion() const { return 0; }
+  // Device memory that the handler keeps for itself, beside arenas and the
+  // workspace.
+  virtual uint64_t ReservedBytes() const { return 0; }
 };
 
 using HandlerTable = std::map<plan::StepKind, std::shared_ptr<StepHandler>>;

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/plan/access.h"
 #include "runtime/plan/collective.h"
+#include "runtime/plan/gemm.h"
 
 namespace heddle::plan {
 namespace {
@@ -405,6 +406,24 @@ absl::Status CheckAccumulators(const Plan& plan, int64_t rank) {
   return absl::OkStatus();
 }
 
+// plan_gemm
+absl::Status CheckGemms(const Context& c) {
+  for (uint32_t i = 0; i < c.section.steps.size(); ++i) {
+    if (c.section.steps[i].kind != StepKind::kGemm) continue;
+    absl::StatusOr<Gemm> gemm = GemmOf(c.plan, c.section.steps[i]);
+    if (!gemm.ok())
+      return Violation(gemm.status().message(), " (", StepName(c, i), ")");
+    for (const Matrix& read : {gemm->a, gemm->b}) {
+      const Value& value = c.plan.values[read.value];
+      const Value& out = c.plan.values[gemm->out.value];
+      if (value.buffer == out.buffer && Overlap(BytesOf(value), BytesOf(out)))
+        return Violation("plan_gemm: ", StepName(c, i),
+                         " writes over a matrix that it multiplies");
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Every rule, on the ranks [first, end).
 absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end) {
   if (absl::Status status = CheckFixedOverlap(plan); !status.ok())
@@ -419,8 +438,9 @@ absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end) {
       for (auto it = accesses.begin(); rank > first && it != accesses.end();)
         it = differs[it->first] ? std::next(it) : accesses.erase(it);
       const Context context{plan, section, *before, accesses, rank};
-      for (auto* rule : {&CheckCollectives, &CheckStateWrites, &CheckOrder,
-                         &CheckScratchOverlap, &CheckInitialised}) {
+      for (auto* rule :
+           {&CheckCollectives, &CheckGemms, &CheckStateWrites, &CheckOrder,
+            &CheckScratchOverlap, &CheckInitialised}) {
         if (absl::Status status = rule(context); !status.ok()) return status;
       }
     }

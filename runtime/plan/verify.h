@@ -14,6 +14,8 @@
 //   plan_collective   a collective is one that the format has, along an axis of
 //                     the mesh; its parts fit; src and result are apart, or one
 //                     is the other or its slice of the rank
+//   plan_gemm         matrices of a gemm fit together, and it does not write
+//                     over what it multiplies
 // What it cannot see: whether a step computes the right thing.
 
 #ifndef HEDDLE_RUNTIME_PLAN_VERIFY_H_

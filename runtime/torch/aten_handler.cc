@@ -135,8 +135,9 @@ class AtenStep final : public exec::PreparedStep {
     }
     if (draws_ != nullptr) draws_->BeforeDraw(step_.rng_id);
     BorrowedGenerator borrowed(seed_random_ && !shared_->device.is_cuda());
-    absl::Status status =
-        RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
+    absl::Status status = RunScoped(
+        *shared_, learned_, stream,
+        [&](Scope& scope, bool first) {
           // Results must be gone before the scope ends: what they hold belongs
           // to it.
           struct Clear {
@@ -155,7 +156,9 @@ class AtenStep final : public exec::PreparedStep {
           if (absl::Status status = Flatten(&outputs); !status.ok())
             return status;
           return first ? Learn(outputs, scope) : Check(outputs);
-        });
+        },
+        learned_.done || !shared_->device.is_cuda() ? std::vector<Expected>()
+                                                    : ExpectedResults());
     if (draws_ != nullptr) draws_->AfterDraw();
     return status;
   }
@@ -184,6 +187,37 @@ class AtenStep final : public exec::PreparedStep {
         results_.size(), " results"));
   }
 
+  // Results that have a buffer of their own: what the step allocates for them
+  // may lie there at once. The buffer of an argument may not be touched before
+  // the argument is read. Only on a GPU: on the CPU some operators free what
+  // they allocate by its bare address, which a planned one must never be.
+  std::vector<Expected> ExpectedResults() const {
+    std::set<uint32_t> arguments;
+    for (const plan::Arg& arg : step_.args) {
+      if (arg.kind == plan::ArgKind::kValue)
+        arguments.insert(plan_.values[static_cast<size_t>(arg.i)].buffer);
+      if (arg.kind != plan::ArgKind::kValueList) continue;
+      for (int64_t value : arg.ints) {
+        if (value >= 0)
+          arguments.insert(plan_.values[static_cast<size_t>(value)].buffer);
+      }
+    }
+    std::vector<Expected> expected;
+    for (size_t r = 0; r < results_.size(); ++r) {
+      if (!results_[r].defined() || results_[r].numel() == 0) continue;
+      const plan::Value& value =
+          plan_.values[static_cast<size_t>(step_.results[r])];
+      const plan::Buffer& buffer = plan_.buffers[value.buffer];
+      if (value.offset != 0 || !plan::IsDense(value) ||
+          buffer.bytes != results_[r].nbytes() ||
+          arguments.count(value.buffer) != 0)
+        continue;
+      expected.push_back(
+          {results_[r].nbytes(), static_cast<char*>(results_[r].data_ptr())});
+    }
+    return expected;
+  }
+
   // First run: check what came back against the plan, learn which allocation it
   // is, and put the bytes where the plan wants them.
   absl::Status Learn(const std::vector<at::Tensor>& outputs, Scope& scope) {
@@ -209,10 +243,11 @@ class AtenStep final : public exec::PreparedStep {
             absl::StrCat("result ", r, " has strides ", List(output.strides()),
                          " and the plan says ", List(value.strides),
                          "; capture on this kind of CPU again"));
-      if (output.numel() == 0 || output.data_ptr() == planned.data_ptr())
-        continue;
+      if (output.numel() == 0) continue;
       const char* base = static_cast<const char*>(output.storage().data());
       const int index = scope.Find(base);
+      const bool there = output.data_ptr() == planned.data_ptr();
+      if (index < 0 && there) continue;  // written in place
       if (index < 0)
         return absl::UnimplementedError(absl::StrCat(
             "result ", r,
@@ -245,14 +280,18 @@ class AtenStep final : public exec::PreparedStep {
       }
       learned_.placements.push_back(placement);
       placed.push_back(index);
-      pending.push_back(r);
+      if (!there) pending.push_back(r);
     }
     learned_.workspace_bytes = scope.PeakWithout(placed);
     // Only now: a planned place may be the place of an argument that another
-    // result still views.
-    for (size_t r : pending) {
-      results_[r].copy_(outputs[r]);
-      shared_->counters.warmup_copied_bytes += outputs[r].nbytes();
+    // result still views. And all of them aside first: results of one size may
+    // have been guessed into each other's places.
+    std::vector<at::Tensor> aside;
+    for (size_t r : pending)
+      aside.push_back(pending.size() > 1 ? outputs[r].clone() : outputs[r]);
+    for (size_t i = 0; i < pending.size(); ++i) {
+      results_[pending[i]].copy_(aside[i]);
+      shared_->counters.warmup_copied_bytes += aside[i].nbytes();
     }
     return absl::OkStatus();
   }
@@ -322,7 +361,8 @@ class AtenHandler final : public exec::StepHandler {
   // On a GPU, where one executable draws, the generator is borrowed for a whole
   // run.
   absl::Status BeginRun(const plan::Section& section,
-                        const exec::RunContext&) override {
+                        const exec::RunContext& context) override {
+    shared_->capturing = context.capturing;
     saved_.reset();
     if (!seed_random_) {
       draws_->Begin(section);
@@ -339,13 +379,18 @@ class AtenHandler final : public exec::StepHandler {
     }
     return absl::OkStatus();
   }
-  void EndRun(const plan::Section&) override {
-    if (!saved_.has_value()) return;
+  uint64_t MemoryVersion() const override { return shared_->memory_version(); }
+  absl::Status EndRun(const plan::Section&) override {
+    shared_->capturing = false;
+    if (absl::Status status = shared_->ReserveWorkspaces(); !status.ok())
+      return status;
+    if (!saved_.has_value()) return absl::OkStatus();
     at::Generator generator =
         at::globalContext().defaultGenerator(shared_->device);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(saved_->get_state());
     saved_.reset();
+    return absl::OkStatus();
   }
 
  private:

@@ -8,8 +8,11 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/ivalue.h>
+#include <c10/core/StreamGuard.h>
 
+#include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,17 +34,36 @@ class Shared {
   TensorTable& tensors(const plan::Plan& plan, const exec::Memory& memory);
   // The workspace of a stream; nullptr stands for "the caller's thread".
   Workspace& workspace(const device::Stream* stream);
+  // Notes what a step of `stream` will need; ReserveWorkspaces, at the end of a
+  // run, makes it available at once, so that workspaces move as rarely as they
+  // can.
+  void NeedWorkspace(const device::Stream* stream, size_t bytes);
+  [[nodiscard]] absl::Status ReserveWorkspaces();
+  // Counts moves of all workspaces.
+  uint64_t memory_version();
 
   const c10::Device device;
   Source& source;
   Counters counters;
   // Threads that one operator may use; 0 leaves that to the thread's settings.
   int threads = 0;
+  // True while a run is captured into a graph.
+  std::atomic<bool> capturing{false};
 
  private:
   std::unique_ptr<TensorTable> tensors_;
   std::mutex mutex_;
   std::map<const device::Stream*, std::unique_ptr<Workspace>> workspaces_;
+  std::map<const device::Stream*, size_t> needed_;
+};
+
+// Makes what is enqueued on this thread go to `stream`; nothing on the CPU.
+class OnStream {
+ public:
+  OnStream(const Shared& shared, const device::Stream* stream);
+
+ private:
+  std::optional<c10::StreamGuard> guard_;
 };
 
 // Runs `body` below autograd and autocast with every allocation accounted for:
@@ -49,7 +71,8 @@ class Shared {
 // scope), later with planned addresses. Exceptions become a Status.
 absl::Status RunScoped(
     Shared& shared, Learned& learned, const device::Stream* stream,
-    const std::function<absl::Status(Scope& scope, bool first)>& body);
+    const std::function<absl::Status(Scope& scope, bool first)>& body,
+    const std::vector<Expected>& expected = {});
 
 // The three handlers. `seed_random` true (training plans): every random step
 // draws from its own generator state.

@@ -115,7 +115,7 @@ absl::Status Accumulate(const Args& args, const exec::RunContext& context,
   if (*first != 0) {
     dst.copy_(src);
   } else {
-    dst.add_(src.to(dst.scalar_type()));
+    dst.add_(src);
   }
   return absl::OkStatus();
 }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -124,6 +125,7 @@ absl::Status Workspace::Reserve(size_t bytes) {
   if (base_ == nullptr) Workspaces().push_back(this);
   base_ = static_cast<char*>(address);
   capacity_ = wanted;
+  ++moves_;
   free_ = {{0, wanted}};
   return absl::OkStatus();
 }
@@ -172,9 +174,10 @@ size_t Workspace::live_blocks() {
   return used_.size();
 }
 
-Scope::Scope(Source& source, Counters* counters)
+Scope::Scope(Source& source, std::vector<Expected> expected, Counters* counters)
     : source_(source),
       recording_(true),
+      expected_(std::move(expected)),
       counters_(counters),
       outer_(current_scope) {
   Open();
@@ -216,7 +219,12 @@ Scope* Scope::Current(const Source& source) {
 
 void* Scope::Allocate(size_t bytes, bool* planned) {
   if (recording_) {
-    void* address = source_.Take(bytes);
+    const auto expected =
+        std::find_if(expected_.begin(), expected_.end(),
+                     [&](const Expected& e) { return e.size == bytes; });
+    *planned = expected != expected_.end();
+    void* address = *planned ? expected->address : source_.Take(bytes);
+    if (*planned) expected_.erase(expected);
     const int index = static_cast<int>(recorded_.size());
     recorded_.push_back({address, bytes});
     live_[address] = index;

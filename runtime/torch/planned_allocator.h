@@ -84,6 +84,8 @@ class Workspace {
   size_t live_blocks();
   size_t capacity() const { return capacity_; }
   size_t high_water() const { return high_water_; }
+  // How often Reserve has changed the addresses.
+  uint64_t moves() const { return moves_; }
 
  private:
   Source& source_;
@@ -91,8 +93,15 @@ class Workspace {
   char* base_ = nullptr;
   size_t capacity_ = 0;
   size_t high_water_ = 0;
+  std::atomic<uint64_t> moves_{0};
   std::map<size_t, size_t> free_;            // offset -> bytes
   std::unordered_map<size_t, size_t> used_;  // offset -> bytes
+};
+
+// Where a result of a recorded step will go, if the step allocates it as it is.
+struct Expected {
+  size_t size = 0;
+  char* address = nullptr;
 };
 
 // What one allocation of a recorded step was.
@@ -103,8 +112,11 @@ struct Recorded {
 
 class Scope {
  public:
-  // Records.
-  Scope(Source& source, Counters* counters);
+  // Records. The first allocation of an expected result's size is tried at its
+  // planned address, so that learning takes no second copy of large results. A
+  // wrong guess does no harm: the address is the result's own, and the result
+  // is copied there in the end.
+  Scope(Source& source, std::vector<Expected> expected, Counters* counters);
   // Places and takes the rest from `workspace`.
   Scope(Source& source, const Learned& learned, Workspace* workspace,
         Counters* counters);
@@ -134,6 +146,7 @@ class Scope {
 
   Source& source_;
   bool recording_;
+  std::vector<Expected> expected_;
   const Learned* learned_ = nullptr;
   Workspace* workspace_ = nullptr;
   Counters* counters_;

@@ -212,6 +212,11 @@ c10::Stream AtenStream(void* native, int device) {
       .unwrap();
 }
 
+void* CurrentStream(int device) {
+  return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device))
+      .stream();
+}
+
 }  // namespace heddle::torch_runtime
 
 #else
@@ -229,6 +234,8 @@ absl::StatusOr<Source*> InstallPlannedCudaAllocator() {
 c10::Stream AtenStream(void*, int) {
   throw std::logic_error("a build without CUDA has no CUDA streams");
 }
+
+void* CurrentStream(int) { return nullptr; }
 
 }  // namespace heddle::torch_runtime
 

@@ -19,6 +19,9 @@ absl::StatusOr<Source*> InstallPlannedCudaAllocator();
 // The ATen stream for a cudaStream_t of this device.
 c10::Stream AtenStream(void* native, int device);
 
+// The cudaStream_t that the caller's own work goes to.
+void* CurrentStream(int device);
+
 }  // namespace heddle::torch_runtime
 
 #endif  // HEDDLE_RUNTIME_TORCH_PLANNED_CUDA_H_

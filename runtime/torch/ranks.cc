@@ -150,7 +150,11 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
       HasCollectives(*section));
   if (!status.ok()) return status;
   std::vector<TensorMap> results;
-  for (auto& session : sessions_) results.push_back(session->Results(name));
+  for (auto& session : sessions_) {
+    absl::StatusOr<TensorMap> own = session->Results(name);
+    if (!own.ok()) return own.status();
+    results.push_back(*std::move(own));
+  }
   return results;
 }
 

@@ -2,10 +2,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -49,10 +49,46 @@ void UseThreads(int threads) {
 }
 
 }  // namespace
+void Shared::NeedWorkspace(const device::Stream* stream, size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  size_t& needed = needed_[stream];
+  needed = std::max(needed, bytes);
+}
+
+absl::Status Shared::ReserveWorkspaces() {
+  std::map<const device::Stream*, size_t> needed;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    needed.swap(needed_);
+  }
+  for (const auto& [stream, bytes] : needed) {
+    // The block belongs to the stream whose steps use it: given back, it is
+    // used again in that stream's order.
+    OnStream on_stream(*this, stream);
+    if (absl::Status status = workspace(stream).Reserve(bytes); !status.ok())
+      return status;
+  }
+  return absl::OkStatus();
+}
+
+uint64_t Shared::memory_version() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  uint64_t version = 0;
+  for (const auto& [stream, workspace] : workspaces_)
+    version += workspace->moves();
+  return version;
+}
+
+OnStream::OnStream(const Shared& shared, const device::Stream* stream) {
+  if (shared.device.is_cuda())
+    guard_.emplace(AtenStream(const_cast<device::Stream*>(stream)->native(),
+                              shared.device.index()));
+}
 
 absl::Status RunScoped(
     Shared& shared, Learned& learned, const device::Stream* stream,
-    const std::function<absl::Status(Scope& scope, bool first)>& body) {
+    const std::function<absl::Status(Scope& scope, bool first)>& body,
+    const std::vector<Expected>& expected) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   // The casts of an autocast region were recorded as steps: an autocast that
   // happens to be on around the run must not add its own.
@@ -60,28 +96,29 @@ absl::Status RunScoped(
   shared.counters.steps += 1;
   UseThreads(shared.threads);
   try {
-    std::optional<c10::StreamGuard> on_stream;
-    if (shared.device.is_cuda())
-      on_stream.emplace(
-          AtenStream(const_cast<device::Stream*>(stream)->native(),
-                     shared.device.index()));
+    OnStream on_stream(shared, stream);
     if (!learned.done) {
-      Scope scope(shared.source, &shared.counters);
+      Scope scope(shared.source, expected, &shared.counters);
       absl::Status status = body(scope, true);
       if (!status.ok()) return status;
       learned.done = true;
       shared.counters.warmup_steps += 1;
+      // A quarter on top for what depends on data and for what first fit leaves
+      // unused.
+      shared.NeedWorkspace(
+          stream, learned.workspace_bytes + learned.workspace_bytes / 4);
       return absl::OkStatus();
     }
-    Workspace& workspace = shared.workspace(stream);
-    // A quarter on top for what depends on data and for what first fit leaves
-    // unused.
-    if (absl::Status status = workspace.Reserve(learned.workspace_bytes +
-                                                learned.workspace_bytes / 4);
-        !status.ok())
-      return status;
-    Scope scope(shared.source, learned, &workspace, &shared.counters);
-    return body(scope, false);
+    const uint64_t outside = shared.counters.outside_workspace;
+    Scope scope(shared.source, learned, &shared.workspace(stream),
+                &shared.counters);
+    absl::Status status = body(scope, false);
+    // Such memory goes back to its allocator, and a graph would go on using it.
+    if (status.ok() && shared.capturing &&
+        shared.counters.outside_workspace != outside)
+      return absl::FailedPreconditionError(
+          "it allocates memory that is neither planned nor workspace");
+    return status;
   } catch (const c10::Error& error) {
     return absl::InternalError(error.what_without_backtrace());
   } catch (const std::exception& error) {

@@ -4,10 +4,12 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 #include <utility>
 
@@ -16,6 +18,8 @@
 #include "nlohmann/json.hpp"
 #include "runtime/device/cpu.h"
 #include "runtime/device/cuda.h"
+#include "runtime/exec/gemm_cuda.h"
+#include "runtime/exec/gemm_handler.h"
 #include "runtime/exec/host_handler.h"
 #include "runtime/plan/nearest.h"
 #include "runtime/torch/planned_cuda.h"
@@ -34,6 +38,20 @@ at::Tensor CopyOut(const at::Tensor& planned) {
       at::empty_strided(planned.sizes(), planned.strides(), planned.options());
   copy.copy_(planned);
   return copy;
+}
+
+// A host tensor goes through pinned memory of its own, which torch takes back
+// when the copy is done: a copy from ordinary memory would make the host wait
+// for all that the stream has yet to do.
+void CopyIn(const at::Tensor& tensor, const at::Tensor& planned) {
+  if (!planned.is_cuda() || !tensor.is_cpu()) {
+    planned.copy_(tensor);
+    return;
+  }
+  at::Tensor pinned =
+      at::empty(tensor.sizes(), tensor.options().pinned_memory(true));
+  pinned.copy_(tensor);
+  planned.copy_(pinned, /*non_blocking=*/true);
 }
 
 std::string ResultKey(const plan::Binding& binding) {
@@ -99,6 +117,48 @@ absl::StatusOr<const plan::StateEntry*> FindState(const plan::Plan& plan,
                       : absl::StrCat("; the nearest is ", nearest)));
 }
 
+namespace {
+
+// The input buffers that a section's steps and results read.
+std::set<uint32_t> InputsRead(const plan::Plan& plan,
+                              const plan::Section& section) {
+  std::set<uint32_t> read;
+  const auto use = [&](int64_t value) {
+    if (value < 0) return;
+    const uint32_t buffer = plan.values[static_cast<size_t>(value)].buffer;
+    if (plan.buffers[buffer].arena == plan::Arena::kInput) read.insert(buffer);
+  };
+  for (const plan::Step& step : section.steps) {
+    for (const plan::Arg& arg : step.args) {
+      if (arg.kind == plan::ArgKind::kValue) use(arg.i);
+      if (arg.kind != plan::ArgKind::kValueList) continue;
+      for (int64_t value : arg.ints) use(value);
+    }
+  }
+  for (const plan::Binding& result : section.results) use(result.value);
+  return read;
+}
+
+// The kinds of state that a section's steps write.
+std::set<std::string> WrittenKinds(const plan::Plan& plan,
+                                   const plan::Section& section) {
+  std::map<uint32_t, std::string> kinds;
+  for (const plan::StateEntry& entry : plan.state)
+    kinds[plan.values[entry.value].buffer] = entry.kind;
+  std::set<std::string> written;
+  for (const plan::Step& step : section.steps) {
+    for (int32_t value : step.results) {
+      if (value < 0) continue;
+      const auto kind =
+          kinds.find(plan.values[static_cast<size_t>(value)].buffer);
+      if (kind != kinds.end()) written.insert(kind->second);
+    }
+  }
+  return written;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Session>> Session::Load(plan::Plan plan,
                                                        uint64_t seed,
                                                        Rank rank) {
@@ -152,6 +212,16 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
   if (rank.communicators != nullptr)
     handlers[plan::StepKind::kCollective] =
         exec::CreateCollectiveHandler(std::move(rank.communicators));
+  if (plan.target == "cuda") {
+    absl::StatusOr<std::unique_ptr<exec::GemmEngine>> engine =
+        exec::CreateCudaGemmEngine(*session->device_);
+    if (!engine.ok()) return engine.status();
+    handlers[plan::StepKind::kGemm] =
+        exec::CreateGemmHandler(*std::move(engine));
+  } else {
+    handlers[plan::StepKind::kGemm] =
+        exec::CreateGemmHandler(exec::CreateHostGemmEngine());
+  }
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
       exec::Executable::Load(
           std::move(plan), *session->device_, std::move(handlers), seed,
@@ -159,7 +229,52 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
           rank.place);
   if (!executable.ok()) return executable.status();
   session->executable_ = *std::move(executable);
+  for (const plan::Section& section : session->plan().sections)
+    session->inputs_read_[section.name] = InputsRead(session->plan(), section);
+  const nlohmann::json config = nlohmann::json::parse(
+      session->plan().config, nullptr, /*allow_exceptions=*/false);
+  exec::GraphMode graphs = exec::GraphMode::kAuto;
+  if (config.is_object() && config.contains("cuda_graph") &&
+      config["cuda_graph"].is_boolean())
+    graphs = config["cuda_graph"].get<bool>() ? exec::GraphMode::kOn
+                                              : exec::GraphMode::kOff;
+  if (absl::Status status = session->executable_->SetGraphs(graphs);
+      !status.ok())
+    return status;
+  if (session->device_->asynchronous()) {
+    absl::StatusOr<std::unique_ptr<device::Event>> handover =
+        session->device_->CreateEvent();
+    if (!handover.ok()) return handover.status();
+    session->handover_ = *std::move(handover);
+  }
   return session;
+}
+
+// Work in flight uses the arenas that go now.
+Session::~Session() {
+  if (device_ != nullptr) device_->Synchronize().IgnoreError();
+}
+
+absl::Status Session::CallerFollowsPlan() {
+  if (handover_ == nullptr) return absl::OkStatus();
+  device::Stream& plan = *executable_->streams()[0];
+  std::unique_ptr<device::Stream> caller =
+      device_->Borrow(CurrentStream(shared_->device.index()));
+  plan.Record(*handover_);
+  caller->Wait(*handover_);
+  if (absl::Status status = caller->Failure(); !status.ok()) return status;
+  return plan.Failure();
+}
+
+absl::Status Session::PlanFollowsCaller() {
+  if (handover_ == nullptr) return absl::OkStatus();
+  device::Stream& plan = *executable_->streams()[0];
+  std::unique_ptr<device::Stream> caller =
+      device_->Borrow(CurrentStream(shared_->device.index()));
+  caller->Record(*handover_);
+  plan.Wait(*handover_);
+  if (absl::Status status = caller->Failure(); !status.ok()) return status;
+  return plan.Failure();
 }
 
 absl::Status Session::SetState(const std::string& kind, const std::string& name,
@@ -176,9 +291,10 @@ absl::Status Session::SetState(const std::string& kind, const std::string& name,
                      ShapeText(planned.scalar_type(), sizes), " and was given ",
                      ShapeText(tensor.scalar_type(), tensor.sizes())));
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   if (!sharded) {
     planned.copy_(tensor);
-    return absl::OkStatus();
+    return PlanFollowsCaller();
   }
   const Part part = PartOf(**entry, executable_->memory().coordinate());
   if (part.count == 0) return absl::OkStatus();
@@ -187,7 +303,7 @@ absl::Status Session::SetState(const std::string& kind, const std::string& name,
   whole.copy_(tensor);
   planned.narrow(0, part.in_shard, part.count)
       .copy_(Storage(**entry, whole).narrow(0, part.first, part.count));
-  return absl::OkStatus();
+  return PlanFollowsCaller();
 }
 
 absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
@@ -195,6 +311,7 @@ absl::StatusOr<at::Tensor> Session::GetState(const std::string& kind,
   absl::StatusOr<const plan::StateEntry*> entry = FindState(plan(), kind, name);
   if (!entry.ok()) return entry.status();
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   const at::Tensor& planned = Tensor((*entry)->value);
   if ((*entry)->bounds.empty()) return CopyOut(planned);
   at::Tensor whole =
@@ -224,23 +341,11 @@ absl::Status Session::BindInputs(const std::string& section_name,
         "torch.use_deterministic_algorithms fills every new tensor before it "
         "is computed, and planned memory cannot be filled; set "
         "torch.utils.deterministic.fill_uninitialized_memory = False");
-  const plan::Section* section = plan::FindSection(plan(), section_name);
-  if (section == nullptr) return absl::OkStatus();  // Run says so
-  std::set<uint32_t> read;
-  const auto use = [&](int64_t value) {
-    if (value >= 0)
-      read.insert(plan().values[static_cast<size_t>(value)].buffer);
-  };
-  for (const plan::Step& step : section->steps) {
-    for (const plan::Arg& arg : step.args) {
-      if (arg.kind == plan::ArgKind::kValue) use(arg.i);
-      if (arg.kind == plan::ArgKind::kValueList) {
-        for (int64_t value : arg.ints) use(value);
-      }
-    }
-  }
-  for (const plan::Binding& result : section->results) use(result.value);
+  const auto bound = inputs_read_.find(section_name);
+  if (bound == inputs_read_.end()) return absl::OkStatus();  // Run says so
+  const std::set<uint32_t>& read = bound->second;
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   std::set<std::string> known;
   for (const plan::Binding& input : plan().inputs) {
     known.insert(input.name);
@@ -260,7 +365,7 @@ absl::Status Session::BindInputs(const std::string& section_name,
           ShapeText(planned.scalar_type(), planned.sizes()),
           " in the plan and ", ShapeText(tensor.scalar_type(), tensor.sizes()),
           " in this batch"));
-    planned.copy_(tensor);
+    CopyIn(tensor, planned);
   }
   for (const auto& [name, tensor] : inputs) {
     if (known.count(name) == 0)
@@ -268,8 +373,7 @@ absl::Status Session::BindInputs(const std::string& section_name,
           absl::StrCat("the plan has no input ", name, "; it has ",
                        absl::StrJoin(known, ", ")));
   }
-  // Inputs were copied on the caller's stream, steps run on the plan's.
-  return device_->Synchronize();
+  return PlanFollowsCaller();
 }
 
 absl::StatusOr<TensorMap> Session::Run(const std::string& section,
@@ -280,8 +384,19 @@ absl::StatusOr<TensorMap> Session::Run(const std::string& section,
   return Results(section);
 }
 
-TensorMap Session::Results(const std::string& section) {
+absl::Status Session::Execute(const std::string& section) {
+  const auto start = std::chrono::steady_clock::now();
+  if (absl::Status status = executable_->Run(section); !status.ok())
+    return status;
+  enqueue_ms_[section] = std::chrono::duration<double, std::milli>(
+                             std::chrono::steady_clock::now() - start)
+                             .count();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TensorMap> Session::Results(const std::string& section) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
   TensorMap results;
   for (const plan::Binding& binding :
        plan::FindSection(plan(), section)->results)
@@ -307,7 +422,8 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
           value < 0 ? at::Tensor()
                     : CopyOut(Tensor(static_cast<uint32_t>(value))));
     trace.push_back(std::move(traced));
-    return absl::OkStatus();
+    // The next step may write over what the copies read.
+    return device_->Synchronize();
   });
   if (!status.ok()) return status;
   return trace;
@@ -349,6 +465,7 @@ std::string Session::Stats() const {
       {"input_bytes", executable_->memory().input_bytes()},
       {"scratch_bytes", executable_->memory().scratch_bytes()},
       {"workspace_high_water", c.workspace_high_water.load()},
+      {"vendor_workspace_bytes", executable_->reserved_bytes()},
       {"counters",
        {{"outside_workspace", c.outside_workspace.load()},
         {"unplanned_copies", c.unplanned_copies.load()},
@@ -370,8 +487,12 @@ std::string Session::Stats() const {
         {"flops", flops},
         {"bytes", bytes},
         {"collectives", collectives},
+        {"writes", WrittenKinds(plan(), section)},
         {"scratch_bytes", section.scratch_bytes},
-        {"live_lower_bound", section.live_lower_bound}};
+        {"live_lower_bound", section.live_lower_bound},
+        {"cuda_graph", executable_->GraphState(section.name)}};
+    if (const auto ms = enqueue_ms_.find(section.name); ms != enqueue_ms_.end())
+      stats["sections"][section.name]["enqueue_ms"] = ms->second;
   }
   stats["streams"] = plan().streams;
   stats["config"] = nlohmann::json::parse(plan().config, nullptr, false);

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct Rank {
 
 class Session {
  public:
+  ~Session();
   // FailedPrecondition if the plan is for another torch or for a device that
   // this process does not have.
   static absl::StatusOr<std::unique_ptr<Session>> Load(plan::Plan plan,
@@ -72,16 +74,15 @@ class Session {
 
   // Runs a section. Inputs by name, exactly those that the section's steps
   // read; results keyed "loss", "gradient:NAME", "output:NAME",
-  // "new_value:NAME".
+  // "new_value:NAME". On a GPU it returns when all is enqueued, and the results
+  // are there for whatever the caller's stream does next.
   absl::StatusOr<TensorMap> Run(const std::string& section,
                                 const TensorMap& inputs);
   // The parts of Run, for ranks that run at once: only Execute needs them all.
   [[nodiscard]] absl::Status BindInputs(const std::string& section,
                                         const TensorMap& inputs);
-  [[nodiscard]] absl::Status Execute(const std::string& section) {
-    return executable_->Run(section);
-  }
-  TensorMap Results(const std::string& section);
+  [[nodiscard]] absl::Status Execute(const std::string& section);
+  absl::StatusOr<TensorMap> Results(const std::string& section);
   absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
                                                     const TensorMap& inputs);
 
@@ -103,6 +104,10 @@ class Session {
 
  private:
   Session() = default;
+  // On a device with streams: what the caller enqueues next comes after the
+  // plan's work so far, or the other way round. The host waits for neither.
+  absl::Status CallerFollowsPlan();
+  absl::Status PlanFollowsCaller();
   static absl::StatusOr<std::unique_ptr<Session>> LoadBeside(
       const Session* other, plan::Plan plan, uint64_t seed, Rank rank);
   const at::Tensor& Tensor(uint32_t value) {
@@ -111,6 +116,11 @@ class Session {
   }
 
   std::shared_ptr<device::Device> device_;
+  std::unique_ptr<device::Event> handover_;
+  // By section, the input buffers that a run must be given.
+  std::map<std::string, std::set<uint32_t>> inputs_read_;
+  // Host time that the last run of each section took to enqueue.
+  std::map<std::string, double> enqueue_ms_;
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<exec::Executable> executable_;
 };

@@ -17,6 +17,17 @@ bool Ended(State state) {
 
 }  // namespace
 
+Dump Recent(Dump dump, size_t count) {
+  std::vector<Record> kept;
+  for (size_t i = 0; i < dump.records.size(); ++i) {
+    Record& record = dump.records[i];
+    if (record.state != State::kFinished || i + count >= dump.records.size())
+      kept.push_back(std::move(record));
+  }
+  dump.records = std::move(kept);
+  return dump;
+}
+
 FlightRecorder::FlightRecorder(int rank, int world, size_t capacity)
     : capacity_(capacity) {
   dump_.rank = rank;

@@ -52,11 +52,16 @@ struct Dump {
   int64_t written_ns = 0;
   // Why this rank itself cannot go on, apart from its collectives; else empty.
   std::string failure;
+  // What the ranks concluded together, if they did.
+  std::string verdict;
   // The rank ended its run in good order.
   bool left = false;
   std::vector<GroupRecord> groups;
   std::vector<Record> records;
 };
+
+// The dump with only the newest `count` of its finished records.
+Dump Recent(Dump dump, size_t count);
 
 class FlightRecorder {
  public:

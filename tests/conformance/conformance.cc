@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <random>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -39,7 +40,7 @@ absl::Status Rank::Run(Communicator& communicator,
 
 void Conformance::OnEveryRank(const std::function<void(Rank&)>& body) {
   const auto& [backend, size, streamed] = GetParam();
-  std::unique_ptr<World> world = backend.make(size);
+  std::unique_ptr<BackendWorld> world = backend.make(size);
   std::vector<std::thread> threads;
   for (int r = 0; r < size; ++r) {
     threads.emplace_back([&, r, size = size, streamed = streamed] {
@@ -250,6 +251,7 @@ TEST_P(Conformance, ReduceScatter) {
       for (int64_t count : kCounts) {
         for (Reduction reduction : kReductions) {
           for (bool in_place : {false, true}) {
+            if (in_place && reduction != Reduction::kSum) continue;
             Buffer input(rank.size * count, dtype), apart(count, dtype);
             Fill(input.data(), dtype, rank.size * count,
                  [&](int64_t i) { return Value(rank.rank, i); });
@@ -278,6 +280,7 @@ TEST_P(Conformance, AllReduceAndReduce) {
           };
           const ValueOf own = [&](int64_t i) { return Value(rank.rank, i); };
           for (bool in_place : {false, true}) {
+            if (in_place && reduction != Reduction::kSum) continue;
             Buffer input(count, dtype), apart(count, dtype);
             void* output = in_place ? input.data() : apart.data();
             Fill(input.data(), dtype, count, own);
@@ -320,7 +323,7 @@ TEST_P(Conformance, Broadcast) {
     auto comm = rank.Connect("world");
     for (DType dtype : kAll) {
       for (int64_t count : kCounts) {
-        for (int root = 0; root < rank.size; ++root) {
+        for (int root : std::set<int>{0, rank.size - 1}) {
           const bool has = rank.rank == root;
           const ValueOf sent = [&](int64_t i) { return Value(root, i); };
           Buffer input(has ? count : 0, dtype), output(count, dtype);

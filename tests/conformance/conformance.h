@@ -1,6 +1,6 @@
 // What every backend of runtime/comm has to do, written once. A backend's test
-// makes a World per case and names it in INSTANTIATE_TEST_SUITE_P; the cases
-// compare with values computed here, by other code than the backends use.
+// makes a BackendWorld per case and names it in INSTANTIATE_TEST_SUITE_P; the
+// cases compare with values computed here, by other code than the backends use.
 
 #ifndef HEDDLE_TESTS_CONFORMANCE_CONFORMANCE_H_
 #define HEDDLE_TESTS_CONFORMANCE_CONFORMANCE_H_
@@ -17,16 +17,16 @@
 namespace heddle::comm::conformance {
 
 // The ranks of one case.
-class World {
+class BackendWorld {
  public:
-  virtual ~World() = default;
+  virtual ~BackendWorld() = default;
   // Called by each rank's own thread.
   virtual Backend& Rank(int rank) = 0;
 };
 
 struct BackendCase {
   const char* name;
-  std::function<std::unique_ptr<World>(int size)> make;
+  std::function<std::unique_ptr<BackendWorld>(int size)> make;
   // Whether Issue takes nullptr as stream.
   bool direct;
 };

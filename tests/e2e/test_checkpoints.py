@@ -118,6 +118,23 @@ def heddle_run(*arguments):
     return subprocess.run([LIBRARIES / "heddle-run", *map(str, arguments)], capture_output=True, text=True, env={"PATH": "/nonexistent", "OMP_NUM_THREADS": "1"})
 
 
+# Counting micro_next once too often makes three micro-batches four.
+def test_mfu_is_the_plans_work_over_time_over_the_peak(tmp_path):
+    model, batch = FAMILIES["llama_tied"](2, 16)
+    step = compiled(model, batch)
+    step.save_pretrained(tmp_path / "weights")
+    step.save(tmp_path / "step.plan")
+    save_file({"input_ids": batch["input_ids"].int(), "attention_mask": batch["attention_mask"].int()}, tmp_path / "data.safetensors")
+    flops = step.explain()["flops"]
+    for micro in (1, 3):
+        save_file({name: batch[name].int().repeat(micro, 1) for name in ("input_ids", "attention_mask")}, tmp_path / "data.safetensors")
+        run = heddle_run(tmp_path / "step.plan", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--steps", 2, "--micro-batches", micro, "--peak-tflops", 0.5, "--log", tmp_path / "log")
+        assert run.returncode == 0, run.stderr
+        for entry in map(json.loads, (tmp_path / "log").read_text().splitlines()):
+            seconds = micro * batch["input_ids"].numel() / entry["tokens_per_second"]
+            assert entry["mfu"] * 0.5e12 * seconds == pytest.approx(flops["micro_first"] + (micro - 1) * flops["micro_next"] + micro * flops["prologue"] + flops["boundary"], rel=1e-9)
+
+
 def test_python_and_heddle_run_go_on_from_each_other(tmp_path):
     """Four updates: two in Python and two in heddle-run, or the other way round, are four in Python, bit for bit."""
     model, batch = FAMILIES["llama_tied"](2, 16)

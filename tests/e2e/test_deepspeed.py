@@ -209,11 +209,11 @@ def test_heddle_opt_errors_as_json(program, tmp_path):
 
 
 # Without the check beforehand the parser overflows its stack: exit code -11 at 16384 brackets.
-@pytest.mark.parametrize("through", ["file", "stdin"])
+@pytest.mark.parametrize("through", ["deep.mlir", "deep.txt", "stdin"])
 def test_deep_nesting_is_refused(through, tmp_path):
-    text = 'module attributes {a = ' + "[" * 16384 + "]" * 16384 + "} {}"
-    (tmp_path / "deep.mlir").write_text(text)
-    run = opt(tmp_path / "deep.mlir") if through == "file" else opt(input=text)
+    text = "module attributes {a = " + "[" * 16384 + "]" * 16384 + "} {}"
+    (tmp_path / through).write_text(text)
+    run = opt(input=text) if through == "stdin" else opt("-o", tmp_path / "out.mlir", tmp_path / through)
     assert run.returncode == 1 and "brackets are open at once" in run.stderr, (run.returncode, run.stderr[-500:])
     fine = opt(input="module {}")
     assert fine.returncode == 0 and "module" in fine.stdout

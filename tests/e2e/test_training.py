@@ -26,6 +26,7 @@ def test_free_run_in_fp64(family, valid):
         model.set_experts_implementation("batched_mm")  # ATen's grouped matmul has no fp64
     step = compiled(model, micro_batch(0, 16), precision="fp64", clip=1.0)
     assert step.explain()["loss_average"] == "tokens"
+    assert set(step.explain()["cuda_graph"].values()) == {"no: device cpu has no graphs"}
     reference = model.double()
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, foreach=False)
     for number in range(10):

@@ -2,8 +2,8 @@
 
 Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/bench_step.py [--shapes 1x16,1x2048,4x4096] [--steps 20]
 
-Both sides: a Llama of 1.2 B parameters, flash attention, bf16 compute, fp32 masters and moments, gradient norm clipped at 1, AdamW (eager: fused=True on the masters).
-The shape 1x16 leaves the GPU next to nothing to do: what its step takes is what the host spends on enqueueing one.
+Three sides: eager, the plan without graphs, the plan with a CUDA graph per section. All: a Llama of 1.2 B parameters, flash attention, bf16 compute, fp32 masters and moments, gradient norm clipped at 1, AdamW (eager: fused=True on the masters).
+`host_enqueue_ms` is the time until the last piece of the step's work was handed to the device.
 """
 
 import argparse
@@ -57,20 +57,31 @@ class Eager:
     def planned(self):
         return {}
 
+    enqueue_ms = None
+
 
 class Heddle:
+    cuda_graph = False
+
     def __init__(self, layers, batch, device):
         model = model_of(layers, device)
         start = time.time()
-        self.step = heddle.compile(model, batch, optimizer=heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY), plan=heddle.Plan(clip=CLIP, precision="bf16"), device=device)
+        self.step = heddle.compile(model, batch, optimizer=heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY), plan=heddle.Plan(clip=CLIP, precision="bf16", cuda_graph=self.cuda_graph),
+                                   device=device)
         self.compile_s = time.time() - start
 
     def __call__(self, batch):
-        return self.step(batch).loss
+        out = self.step(batch)
+        self.enqueue_ms = out.enqueue_ms
+        return out.loss
 
     def planned(self):
         stats = self.step._executable.stats()
-        return {kind: stats[f"{kind}_bytes"] / 2**30 for kind in ("state", "constant", "input", "scratch")}
+        return {kind: stats[f"{kind}_bytes"] / 2**30 for kind in ("state", "constant", "input", "scratch", "vendor_workspace")}
+
+
+class HeddleGraph(Heddle):
+    cuda_graph = "auto"
 
 
 def used_bytes(device):
@@ -94,13 +105,14 @@ def measure(kind, layers, shape, steps, device):
         if cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        losses = [float(step(batch)) for _ in range(3)]
-        times, returns = [], []
+        losses = [float(step(batch)) for _ in range(4)]
+        times, returns, enqueues = [], [], []
         for _ in range(steps):
             synchronize()
             start = time.perf_counter()
             loss = step(batch)
             returns.append(time.perf_counter() - start)
+            enqueues.append(returns[-1] if step.enqueue_ms is None else step.enqueue_ms / 1e3)
             synchronize()
             times.append(time.perf_counter() - start)
     times.sort()
@@ -112,9 +124,11 @@ def measure(kind, layers, shape, steps, device):
         "median_ms": 1e3 * statistics.median(times),
         "p10_ms": 1e3 * times[len(times) // 10],
         "p90_ms": 1e3 * times[-1 - len(times) // 10],
-        "host_returns_ms": 1e3 * statistics.median(returns),
+        "host_enqueue_ms": 1e3 * statistics.median(enqueues),
         "peak_gib": (torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0) + sum(step.planned().values()),
         "planned_gib": {kind: round(size, 2) for kind, size in step.planned().items()},
+        "graphs": {name: state.split(":")[0] for name, state in step.step.explain()["cuda_graph"].items()} if hasattr(step, "step") else {},
+        "workspace_gib": step.step._executable.stats()["workspace_high_water"] / 2**30 if hasattr(step, "step") else 0.0,
         "device_used_gib": (used_bytes(device) - before) / 2**30,
         "first_losses": losses,
         "last_loss": float(loss),
@@ -133,7 +147,7 @@ def main():
     if args.device == "cuda":
         print(torch.cuda.get_device_name(), torch.__version__, transformers.__version__, flush=True)
     for shape in args.shapes.split(","):
-        for kind in (Eager, Heddle):
+        for kind in (Eager, Heddle, HeddleGraph):
             try:
                 measure(kind, args.layers, tuple(map(int, shape.split("x"))), args.steps, args.device)
             except (heddle.HeddleError, RuntimeError) as error:

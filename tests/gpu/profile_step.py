@@ -1,4 +1,4 @@
-"""Where one training step's GPU time goes, by kind of kernel, Heddle beside eager PyTorch.
+"""Where one training step's GPU time goes, by kind of kernel, Heddle without and with CUDA graphs beside eager PyTorch.
 
 Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/profile_step.py [--shape 1x2048] [--steps 5] [--top 12]
 
@@ -12,14 +12,14 @@ import re
 import time
 
 import torch
-from bench_step import Eager, Heddle, batch_of
+from bench_step import Eager, Heddle, HeddleGraph, batch_of
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # The first pattern that matches a kernel's name decides its kind.
 KINDS = [
     ("attention", r"flash|fmha|attention|mha_"),
     ("matmul", r"gemm|cutlass|nvjet|sm90_xmma|cublas"),
-    ("optimizer", r"adam|multi_tensor|foreach"),
+    ("optimizer", r"(?i)adam|multi_tensor|foreach"),
     ("softmax and loss", r"softmax|nll_loss|SoftMax"),
     ("copy and cast", r"copy|Memcpy|memcpy|CatArray|direct_copy"),
     ("fill", r"Memset|fill|FillFunctor"),
@@ -37,7 +37,7 @@ def profile(side, shape, steps, top):
     batch = batch_of(shape, "cuda")
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         step = side(16, batch, "cuda")
-        for _ in range(3):
+        for _ in range(4):
             step(batch)
         torch.cuda.synchronize()
         begin = time.perf_counter()
@@ -69,7 +69,7 @@ def main():
     parser.add_argument("--top", type=int, default=12)
     args = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__)
-    for side in (Eager, Heddle):
+    for side in (Eager, Heddle, HeddleGraph):
         profile(side, tuple(map(int, args.shape.split("x"))), args.steps, args.top)
         gc.collect()
         torch.cuda.empty_cache()

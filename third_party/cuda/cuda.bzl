@@ -27,14 +27,19 @@ cuda_repository = repository_rule(
 _NCCL_BUILD = """package(default_visibility = ["//visibility:public"])
 
 cc_library(
-    name = "nccl",
+    name = "headers",
     textual_hdrs = ["include"],
     includes = ["include"],
+    deps = ["@cuda//:headers"],
+)
+
+cc_library(
+    name = "nccl",
     linkopts = ["-L{lib}"] + select({{
         "@heddle//third_party:wheel": [],
         "//conditions:default": ["-Wl,-rpath,{lib}"],
     }}) + ["-l:libnccl.so.2"],
-    deps = ["@cuda//:headers"],
+    deps = [":headers"],
 )
 """
 

@@ -26,9 +26,12 @@ constexpr char kUsage[] =
     "usage: heddle-inspect FILE [--json OUT] [--trace OUT] [--dot OUT] [--html "
     "OUT] [--json-errors]\n"
     "       heddle-inspect A --diff B\n"
+    "       heddle-inspect FOLDER\n"
     "\n"
     "FILE is a step.mlir, one of its phases (text or bytecode), or a "
     "step.plan.\n"
+    "FOLDER holds the flight records of ranks that failed; prints the "
+    "verdict.\n"
     "Without an option: a summary of parameters, FLOPs, memory and what lives "
     "longest.\n"
     "  --json OUT     the graph for Model Explorer, modules as namespaces\n"
@@ -157,6 +160,14 @@ absl::Status print(const std::string& text) {
 
 absl::Status run(const Request& request) {
   if (request.help) return print(kUsage);
+  struct stat info;
+  if (stat(request.file.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    if (!request.diff.empty() || !request.outputs.empty())
+      return usageError(absl::StrCat(
+          request.file, " is a folder of flight records and takes no option"));
+    absl::StatusOr<std::string> text = inspect::flightText(request.file);
+    return text.ok() ? print(*text) : text.status();
+  }
   absl::StatusOr<inspect::Program> program = inspect::readProgram(request.file);
   if (!program.ok()) return program.status();
   if (!request.diff.empty()) {

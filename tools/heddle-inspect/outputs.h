@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "tools/heddle-inspect/program.h"
 
 namespace heddle::inspect {
@@ -23,6 +24,10 @@ std::string dotText(const Program& program);
 std::string htmlPage(const Program& program);
 // What changed from `before` to `after`; says so if nothing did.
 std::string diffText(const Program& before, const Program& after);
+
+// Who kept whom waiting, out of a folder of flight records; the error names
+// the folder or the file.
+absl::StatusOr<std::string> flightText(const std::string& directory);
 
 }  // namespace heddle::inspect
 

@@ -6,7 +6,7 @@ from .capture import Program, capture, load_program  # noqa: F401
 from .checking import Report, check  # noqa: F401
 from .errors import CaptureError, CompileError, GuardError, HeddleError, HeddleWarning  # noqa: F401
 from . import deepspeed, schedules  # noqa: F401
-from .optim import AdamW  # noqa: F401
+from .optim import AdamW, Muon  # noqa: F401
 from .plan import Plan  # noqa: F401
 from .step import Step, StepOutput, compile  # noqa: F401
 
@@ -16,6 +16,4 @@ def __getattr__(name):
         import importlib
 
         return importlib.import_module(".hf", __name__)
-    if name == "Muon":
-        raise AttributeError("this version of Heddle has no Muon; use heddle.AdamW")
     raise AttributeError(f"module 'heddle' has no attribute '{name}'")

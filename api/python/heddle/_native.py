@@ -33,6 +33,7 @@ import torch._meta_registrations  # noqa: E402,F401
 capture = _load("libheddle_capture.so")
 capture.heddle_capture_scope.argtypes = [ctypes.c_char_p]
 capture.heddle_capture_source.argtypes = [ctypes.c_char_p, ctypes.c_int64]
+capture.heddle_capture_place.restype = ctypes.c_char_p
 capture.heddle_capture_rng_counter.restype = ctypes.c_int64
 capture.heddle_capture_set_rng_counter.argtypes = [ctypes.c_int64]
 runtime = _load("libheddle_runtime.so")

@@ -10,6 +10,7 @@ import re
 
 import torch
 
+from ._reading import Reading
 from .compiler import Executable
 from .errors import GuardError, HeddleError
 
@@ -42,16 +43,11 @@ class Compiled:
         return self.executable.run_ranks(section, self._inputs(micro))
 
     def labels_of_ranks(self, micro):
-        """Valid labels of a micro-batch by rank; None where the average is not over labels. Raises GuardError where this plan is not for it."""
+        """Valid labels of a micro-batch by rank, as Readings; None where the average is not over labels. Raises GuardError where this plan is not for it."""
         if not self.has_prologue:
             return [None] * len(micro.parts)
         counts = [results.get("output:label_count") for results in self.run_ranks("prologue", micro)]
-        return [None if count is None else int(count) for count in counts]
-
-    def labels(self, micro):
-        """The same of all ranks together."""
-        counts = self.labels_of_ranks(micro)
-        return None if counts[0] is None else sum(counts)
+        return [None if count is None else Reading(count) for count in counts]
 
 
 def inputs_of(program):

@@ -65,11 +65,16 @@ def _precision_of(model):
     return known[next(iter(first))] if first else "fp32"
 
 
+_WRAPPERS = {"FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine", "DistributedDataParallel", "DataParallel", "OptimizedModule"}
+
+
 def _refuse_wrapped(model):
+    if not isinstance(model, torch.nn.Module):
+        raise CaptureError(f"a {type(model).__name__} is no torch.nn.Module: give the module whose parameters are trained")
     for name, module in model.named_modules():
-        kind = type(module)
-        if kind.__name__ in ("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine", "DistributedDataParallel", "OptimizedModule") or any(b.__name__ == "FSDPModule" for b in kind.__mro__):
-            raise CaptureError(f"module '{name or '<root>'}' is a {kind.__name__}: capture the plain model, Heddle does the sharding and the compiling")
+        # Wrappers are known by name: their packages need not be installed, and engines derive from one another.
+        if _WRAPPERS & {base.__name__ for base in type(module).__mro__}:
+            raise CaptureError(f"module '{name or '<root>'}' is a {type(module).__name__}: capture the plain model (.module, ._orig_mod), Heddle does the sharding and the compiling")
     for name, parameter in model.named_parameters():
         if type(parameter).__name__ == "DTensor" or type(parameter.data).__name__ == "DTensor":
             raise CaptureError(f"parameter '{name}' is a DTensor: capture the plain model, Heddle does the sharding")
@@ -92,26 +97,85 @@ def _role(model, module, module_name, name, parameter):
     return {2: "matrix", 3: "stack"}.get(parameter.dim(), "other")
 
 
-class _HostGenerators:
-    """Notices that chance from a host generator entered the step: it would be frozen into the program."""
+def _host_generators():
+    """The states of the generators that Python code draws from, by name."""
+    numpy = sys.modules.get("numpy")
+    states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": hash(random.getstate())}
+    if numpy is not None:
+        state = numpy.random.get_state()
+        states["numpy.random"] = (state[0], state[1].tobytes(), *state[2:])
+    return states
 
-    def __init__(self):
-        self.before = self.states()
 
-    @staticmethod
-    def states():
-        numpy = sys.modules.get("numpy")
-        states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": hash(random.getstate())}
-        if numpy is not None:
-            state = numpy.random.get_state()
-            states["numpy.random"] = (state[0], state[1].tobytes(), *state[2:])
-        return states
+def _place():
+    """Module path and line of the user's code that runs now."""
+    module, frame = _native.capture.heddle_capture_place().decode(), _user_frame()
+    return f"in module '{module or '<root>'}'" + (f"\n  at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else "")
+
+
+class _HostDraws(contextlib.AbstractContextManager):
+    """Chance from a host generator would be frozen into the program, so it is refused; but layer dropout compares a number that the host draws with a probability that is mostly 0.
+
+    `torch.rand` of one number on the host is `value` inside this scope, and a program that is the same for the least and the greatest number owes nothing to chance.
+    On cpu the draw is an operator of the step all the same: eager takes it from the generator that the step's dropout draws from. `places` is where this happened.
+    """
+
+    LEAST, GREATEST = 0.0, 1.0 - 2.0**-24
+
+    def __init__(self, target, value):
+        self.target, self.value, self.places = target, value, []
+
+    def __enter__(self):
+        self.rand, self.before = torch.rand, _host_generators()
+        torch.rand = self.draw
+        return self
+
+    def draw(self, *args, **kwargs):
+        # On meta the arguments are read as torch.rand reads them, and nothing is drawn.
+        own_device = kwargs.get("device") is not None and torch.device(kwargs["device"]).type != "cpu"
+        if own_device or kwargs.get("generator") is not None or kwargs.get("out") is not None:
+            return self.rand(*args, **kwargs)
+        shape = self.rand(*args, **{**kwargs, "device": "meta"})
+        if shape.numel() != 1:
+            return self.rand(*args, **kwargs)
+        self.places.append(_place())
+        if self.target == "cpu":
+            self.rand(shape.shape, dtype=shape.dtype, device="maia")
+        return torch.full(shape.shape, self.value, dtype=shape.dtype, requires_grad=kwargs.get("requires_grad", False))
+
+    def __exit__(self, *_):
+        torch.rand = self.rand
 
     def check(self):
-        for name, state in self.states().items():
-            if name in self.before and state != self.before[name]:
-                raise CaptureError(f"the step drew from the host generator of `{name}`: the drawn numbers would be the same in every step. "
-                                   "Draw on the device of the step's tensors, or pass the numbers in the batch")
+        """Raises where another draw moved a generator."""
+        changed = [name for name, state in _host_generators().items() if name in self.before and state != self.before[name]]
+        if changed:
+            raise CaptureError(f"the step drew from the host generator of `{changed[0]}`: the drawn numbers would be the same in every step. "
+                               "Draw on the device of the step's tensors, or pass the numbers in the batch")
+
+
+class _WatchHostGenerators:
+    """Names the module and the line of a draw, after a capture was refused for one: too slow for every capture."""
+
+    def __init__(self):
+        self.before, self.place = _host_generators(), ""
+
+    def __enter__(self):
+        sys.setprofile(self.event)
+        return self
+
+    def event(self, frame, kind, argument):
+        if kind == "c_return" and not self.place:
+            # What a generator's own code does is seen when its caller goes on; states are read outside of the profile.
+            sys.setprofile(None)
+            after = _host_generators()
+            if any(after[name] != state for name, state in self.before.items()):
+                self.place = _place()
+            else:
+                sys.setprofile(self.event)
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
 
 
 class _Scopes:
@@ -196,7 +260,7 @@ def _meta_buffer_values(model, module, name):
     unset = {torch.bool: False}
     fill = lambda buffer: unset.get(buffer.dtype, float("nan") if buffer.is_floating_point() else torch.iinfo(buffer.dtype).min)  # noqa: E731
     stand_in._buffers = {key: None if b is None else torch.full(b.shape, fill(b), dtype=b.dtype) for key, b in module._buffers.items()}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         model._init_weights(stand_in)
     value = stand_in._buffers[name]
     left = value.isnan() if value.is_floating_point() else value == fill(value)
@@ -253,7 +317,7 @@ def _first_derivatives_only():
         @functools.wraps(function)
         def call(*args, **kwargs):
             if inspect.signature(function).bind(*args, **kwargs).arguments.get("create_graph"):
-                raise CaptureError("the step asks for create_graph=True: gradients of gradients are not captured. Compute such a penalty in eager PyTorch")
+                raise CaptureError(f"torch.autograd asked for create_graph=True: gradients of gradients are not captured. Compute such a penalty in eager PyTorch; asked {_place()}")
             return function(*args, **kwargs)
 
         return call
@@ -263,6 +327,37 @@ def _first_derivatives_only():
         yield
     finally:
         torch.autograd.backward, torch.autograd.grad = saved
+
+
+@contextlib.contextmanager
+def _autocast_of(target):
+    """Inside it the device that captures has the autocast state of the target: Hugging Face asks for that of its tensors' device. What `torch.autocast` checks of a GPU is not asked of this machine."""
+    own = "maia"
+    autocast, casts, common = torch.amp.autocast_mode.autocast, torch.amp.autocast_mode, torch.cuda.amp.common
+    mirror = lambda device: target if device == own else device  # noqa: E731
+    saved = []
+
+    def replace(holder, name, wrap):
+        original = getattr(holder, name)
+        saved.append((holder, name, original))
+        setattr(holder, name, functools.wraps(original)(wrap(original)))
+
+    def by_device(original):
+        return lambda *args, **kwargs: original(*map(mirror, args), **{key: mirror(value) for key, value in kwargs.items()})
+
+    for name in ("is_autocast_enabled", "set_autocast_enabled", "get_autocast_dtype", "set_autocast_dtype"):
+        replace(torch, name, by_device)
+    replace(autocast, "__init__", lambda original: lambda self, device_type, *args, **kwargs: original(self, mirror(device_type), *args, **kwargs))
+    # custom_fwd(cast_inputs=...) casts tensors that lie on the named device.
+    replace(casts, "_cast", lambda original: lambda value, device_type, dtype: original(original(value, own, dtype) if device_type == target else value, device_type, dtype))
+    if target == "cuda" and not torch.cuda.is_available():
+        replace(common, "amp_definitely_not_available", lambda original: lambda: False)
+        replace(torch.cuda, "is_bf16_supported", lambda original: lambda *args, **kwargs: True)
+    try:
+        yield
+    finally:
+        for holder, name, original in reversed(saved):
+            setattr(holder, name, original)
 
 
 def _trace_batch(batch, prefix=""):
@@ -320,15 +415,37 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
 
     Raises CaptureError with operator, module path and remedy for whatever a static program cannot say.
     """
+    _refuse_wrapped(model)
     precision = precision or _precision_of(model)
     if precision not in PRECISIONS:
         raise CaptureError(f"unknown precision '{precision}'; known are {', '.join(PRECISIONS)}")
-    _refuse_wrapped(model)
-    generators = _HostGenerators()
+    record = functools.partial(_record, model, batch, loss, device, precision, backward)
+    try:
+        with _HostDraws(device, _HostDraws.GREATEST) as draws:
+            program = record(sources)
+            draws.check()
+        if draws.places:
+            with _HostDraws(device, _HostDraws.LEAST):
+                other = record(sources)
+            if other.mlir != program.mlir or any(not torch.equal(other.constants[name], value) for name, value in program.constants.items()):
+                raise CaptureError("operator aten::rand draws a number on the host that decides what the step does (layer dropout?): it would decide the same in every step. "
+                                   f"Set its probability to 0, or pass the decision in the batch; drawn {draws.places[0]}")
+        return program
+    except CaptureError as error:
+        if "host generator" in str(error):
+            with contextlib.suppress(CaptureError), _WatchHostGenerators() as watch:
+                record(False)
+            raise CaptureError(f"{error}; drawn {watch.place}" if watch.place else str(error)) from None
+        if "(backward)" in str(error) and not sources:
+            record(True)  # Raises the same with the line of the forward operator.
+        raise
+
+
+def _record(model, batch, loss, device, precision, backward, sources):
     engine = torch.autograd.set_multithreading_enabled(False)
     _native.ops.capture_begin(device, precision, sources)
     try:
-        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), _first_derivatives_only(), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
+        with _traced_state(model, PRECISIONS[precision]) as parameters, _Scopes(model), _first_derivatives_only(), _autocast_of(device), engine, torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(backward):
             outputs = run_model(model, traced := _trace_batch(batch))
             value = loss_of(outputs, traced, loss)
             if value.numel() != 1:
@@ -345,7 +462,6 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
                         _native.ops.capture_result("output", name, output.detach())
             for name, gradient in gradients.items():
                 _native.ops.capture_result("gradient", name, gradient)
-        generators.check()
         text, names, tensors = _native.ops.capture_finish()
         return Program(text, dict(zip(names, tensors)))
     except RuntimeError as error:
@@ -362,7 +478,8 @@ def _explain(error):
     """The message without C++ frames, with the innermost line that is neither torch's nor Heddle's."""
     message = str(error).split("\nException raised from")[0].split("\nC++ CapturedTraceback")[0].strip()
     if message.startswith("Cannot access data pointer"):
-        message = ("the step reads a tensor's data pointer, which a captured tensor does not have: "
+        module = _native.capture.heddle_capture_place().decode()
+        message = (f"an operator in module '{module or '<root>'}' reads a tensor's data pointer, which a captured tensor does not have: "
                    "wrap the kernel that does it in a custom operator with a fake kernel (torch.library.custom_op, register_fake)")
     torch_dir, own = os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((torch_dir, own))]

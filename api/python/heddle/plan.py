@@ -20,7 +20,7 @@ class Plan:
       reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
       memory: bytes, or a string such as "70GiB", that the plan may use per rank; None: what the device has.
       overlap: True lets independent work run at the same time; it never changes results.
-      cuda_graph: "auto", True or False.
+      cuda_graph: "auto" runs each section of the plan as a CUDA graph where it can be one (`explain()` says which and why not); True makes a reason against it an error; False: none.
       deterministic: True keeps to deterministic kernels; on the CPU all of them are.
       loss_scale: of fp16.
       loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
@@ -89,5 +89,5 @@ class Plan:
         if self.precision == "fp16" or self.loss_scale is not None:
             what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
             raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")
-        if self.cuda_graph is True:
-            raise HeddleError(f"heddle.Plan: cuda_graph=True cannot be honoured for device '{device}' in this version; use \"auto\"")
+        if self.cuda_graph is True and device != "cuda":
+            raise HeddleError(f"heddle.Plan: cuda_graph=True needs device 'cuda', and this step is for '{device}'; use \"auto\"")

@@ -14,6 +14,7 @@ import pathlib
 import re
 import signal
 import threading
+import time
 import warnings
 
 import torch
@@ -22,10 +23,11 @@ from . import checkpoint, deepspeed as _deepspeed
 from ._batches import Round, Splitter
 from ._plans import Compiled, Plans, inputs_of, weightless
 from ._names import nearest
+from ._reading import Reading
 from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
 from .compiler import Executable, compile_program
 from .errors import CaptureError, HeddleError, HeddleWarning
-from .optim import AdamW
+from .optim import AdamW, Muon
 from .plan import Plan
 
 _KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
@@ -34,13 +36,14 @@ _KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
 @dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What a step reports. `loss` is the average over all micro-batches; it and `grad_norm` (before clipping) are NaN where the step had no valid label. `skipped`: nothing
-    was updated. `outputs`: the program's other named outputs, of the last micro-batch."""
+    was updated. `outputs`: the program's other named outputs, of the last micro-batch. `enqueue_ms`: what the host took to hand all of the step's work to the device."""
 
     loss: float
     grad_norm: float
     skipped: bool
     lr: float
     outputs: dict = dataclasses.field(default_factory=dict)
+    enqueue_ms: float = dataclasses.field(default=math.nan, compare=False)
 
 
 @contextlib.contextmanager
@@ -66,7 +69,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
       model_or_program: a torch.nn.Module, whose weights are copied in, or a Program, whose weights `load_state_dict` or `load_checkpoint` bring.
       batch: the example micro-batch (dict, tuple or tensor); its shapes become the step's.
       loss: callable(outputs, batch) -> scalar; None takes the model's own loss.
-      optimizer: heddle.AdamW.
+      optimizer: heddle.AdamW or heddle.Muon.
       schedule: None, one of heddle.schedules, or a callable(step) -> factor of the lr; `step` counts updates from 1.
       plan: heddle.Plan; None takes its defaults. Or a DeepSpeed configuration, its path or a dict with its keys: `optimizer` and `schedule` come from it where they are not given.
       device: "cpu" or "cuda".
@@ -78,9 +81,9 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         plan, optimizer, schedule, accumulation = _configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
     else:
         accumulation = None
-    if not isinstance(optimizer, AdamW):
+    if not isinstance(optimizer, (AdamW, Muon)):
         given = "no optimizer was given" if optimizer is None else f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of Heddle's"
-        raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...)")
+        raise HeddleError(f"{given}; pass optimizer=heddle.AdamW(lr=...) or heddle.Muon(lr=..., adamw=...)")
     if schedule is not None and not callable(schedule):
         raise HeddleError(f"schedule={schedule!r} is neither None, one of heddle.schedules nor a callable(step) -> factor")
     plan = Plan() if plan is None else plan
@@ -177,6 +180,8 @@ class Step:
         first = Compiled(self._executable, data, self._split.example.shapes, inputs_of(program), no_evaluation)
         self._plans = Plans(first, self._compile_for, plan.seed, plan.max_plans, plan.strict)
         stats = self._executable.stats()
+        # A micro-batch without labels must not run where it would leave traces; elsewhere it may, and the number of labels is read while it does.
+        self._must_know_count = device == "cpu" or "buffer" in stats["sections"]["micro_first"]["writes"]
         needed, budget = sum(stats[f"{kind}_bytes"] for kind in ("state", "constant", "input", "scratch")), plan.memory_bytes()
         if budget is not None and needed > budget:
             raise HeddleError(f"the plan needs {needed} bytes and heddle.Plan(memory=...) allows {budget}; use smaller micro-batches or allow more")
@@ -198,7 +203,7 @@ class Step:
 
     def _compiler_options(self, names):
         plan, schedule = self.plan, self.schedule
-        recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed}
+        recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed, "cuda_graph": plan.cuda_graph}
         if schedule is not None:
             recorded["schedule"] = schedule.config() if hasattr(schedule, "config") else {"kind": "callable"}
         return {
@@ -211,7 +216,7 @@ class Step:
             "loss_average": plan.loss_average,
             "accumulate_dtype": plan.accumulate_dtype,
             "master_dtype": plan.master_dtype,
-            "state_dtype": self.optimizer.state_dtype,
+            "state_dtype": self.optimizer.moments_dtype,
             "config": {key: value for key, value in recorded.items() if value is not None},
         }
 
@@ -228,20 +233,26 @@ class Step:
         """Trains on `batch`: as many micro-batches as its leading dimensions hold, shared out between the ranks in order, then one update. Nothing changes where no label is valid
         or a gradient is not finite."""
         self._ready()
+        started = time.perf_counter()
         number = self.global_step + 1
         lr = self._lr(number)
         micros = self._by_rank(batch)
         if self.accumulation not in (None, len(micros)):
             raise HeddleError(f"the batch holds {len(micros)} micro-batches{' a rank' if self.plan.dp > 1 else ''}, and the DeepSpeed configuration's gradient_accumulation_steps is {self.accumulation}")
-        micros, divisor = self._begin(micros, number, lr)
+        planned, count = self._begin(micros, number, lr)
+        if self._must_know_count and not count():
+            return StepOutput(math.nan, math.nan, True, lr)
+        losses, outputs = self._accumulate(planned)
+        divisor = self._end(count)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
-        loss, outputs = self._accumulate(micros, divisor)
         with _uninterrupted():
             results = self._executable.run("boundary", {})
-            finite = bool(results["output:finite"])
+            enqueue_ms = 1e3 * (time.perf_counter() - started)
+            norm, finite = Reading(results["output:grad_norm"]), Reading(results["output:finite"])
+            finite = finite.value()
             self.global_step += finite
-        return StepOutput(loss, float(results["output:grad_norm"]), not finite, lr, outputs)
+        return StepOutput(_average(losses, divisor), norm.value(), not finite, lr, outputs, enqueue_ms)
 
     def evaluate(self, batch) -> StepOutput:
         """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
@@ -257,7 +268,7 @@ class Step:
             _, found = self._plans.choose(micro, attempt)
             for labels, results in zip(*found):
                 outputs = _outputs(results)
-                share = 1 if labels is None else labels
+                share = 1 if labels is None else labels.value()
                 if share:
                     loss = results["loss"]
                     total, weight = (float(loss) * share + total, weight + share)
@@ -269,10 +280,11 @@ class Step:
         self._ready()
         micros = self._by_rank(batch)
         buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
-        micros, divisor = self._begin(micros, self.global_step + 1, 0.0)
+        planned, count = self._begin(micros, self.global_step + 1, 0.0)
+        divisor = count()
         accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
         if divisor:
-            self._accumulate(micros, divisor)
+            self._accumulate(planned)
         for name, value in buffers.items():
             self._executable.set_state("buffer", name, value)
         found = {}
@@ -303,30 +315,35 @@ class Step:
         return [Round(micros[i::each]) for i in range(each)]
 
     def _begin(self, micros, number, lr):
-        """Prologues of all micro-batches; sets the update's scalars. Returns each micro-batch with its plan, and the divisor of gradients and losses."""
+        """Prologues of all micro-batches; sets the scalars that are known. Returns each micro-batch with its plan, and a function that gives the divisor of gradients and losses
+        once it is asked for."""
         planned, labels = [], []
         for micro in micros:
-            plan, count = self._plans.choose(micro, lambda plan: plan.labels(micro))
+            plan, counts = self._plans.choose(micro, lambda plan: plan.labels_of_ranks(micro))
             planned.append((plan, micro))
-            labels.append(count)
-        count = len(micros) * self.plan.dp
-        divisor = count if labels[0] is None else sum(labels)
-        self._plans.set_scalars({"lr": lr, "step": number, "micro_batches": count, "label_count": divisor})
-        return planned, divisor
+            labels += counts
+        self._plans.set_scalars({"lr": lr, "step": number, "micro_batches": len(labels)})
+        return planned, lambda: len(labels) if labels[0] is None else sum(count.value() for count in labels)
 
-    def _accumulate(self, planned, divisor):
-        """Forward and backward of all micro-batches: their average loss, and the last one's outputs."""
-        total = 0.0
+    def _end(self, count):
+        """The divisor, and what the update needs to know of it. The device works on the micro-batches while the host waits for their prologues."""
+        divisor = count()
+        self._plans.set_scalars({"label_count": divisor})
+        return divisor
+
+    def _accumulate(self, planned):
+        """Forward and backward of all micro-batches: Readings of their losses, and the last one's outputs."""
+        losses = []
         try:
             for i, (plan, micro) in enumerate(planned):
                 plan.executable.set_scalar("micro", i)
                 results = plan.run("micro_next" if i else "micro_first", micro)
-                total += float(results["loss"])
+                losses.append(Reading(results["loss"]))
         except HeddleError:
             self._plans.recover()
             self._executable = self._plans.first.executable
             raise
-        return _rounded(total / divisor, results["loss"].dtype), _outputs(results)
+        return losses, _outputs(results)
 
     # State
 
@@ -396,7 +413,7 @@ class Step:
         self._loaded = True
 
     def optimizer_state_dict(self) -> dict:
-        """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...}}}, copies."""
+        """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...} or {"momentum": ...}}}, copies."""
         found = {}
         for kind, name, tensor in self._state():
             if kind not in ("parameter", "master", "buffer"):
@@ -503,7 +520,7 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
-        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged."""
+        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
             memory[f"state: {entry['kind']}"] += entry["bytes"]
@@ -522,12 +539,17 @@ class Step:
             "overlap": stats["streams"],
             "memory": dict(memory),
             "sections": stats["sections"],
+            "cuda_graph": {name: section["cuda_graph"] for name, section in stats["sections"].items()},
             "evaluation": self._plans.first.no_evaluation or "captured",
         }
 
 
 def _outputs(results):
     return {name.partition(":")[2]: tensor for name, tensor in results.items() if name.startswith("output:")}
+
+
+def _average(losses, divisor):
+    return _rounded(sum((loss.value() for loss in losses), 0.0) / divisor, losses[0].dtype)
 
 
 def _rounded(value, dtype):

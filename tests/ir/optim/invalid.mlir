@@ -12,6 +12,17 @@
 
 // -----
 
+// optim_accumulate_product_r1
+"graph.step"() <{arg_roles = [#graph.state<"w", "accumulator">, #graph.input<"a">, #graph.input<"b">], format_version = 1 : i64, precision = "bf16", result_roles = [], target = "cuda", torch_version = "2.11.0"}> ({
+^bb0(%arg0: tensor<4x2xf32>, %arg1: tensor<4x8xbf16>, %arg2: tensor<8x2xbf16>):
+  %0 = "optim.accumulate_product"(%arg0, %arg1, %arg2) : (tensor<4x2xf32>, tensor<4x8xbf16>, tensor<8x2xbf16>) -> tensor<4x2xf32>
+  // expected-error @+1 {{adds the transposed product of 'tensor<4x8xbf16>' and 'tensor<8x2xbf16>' to 'tensor<4x2xf32>' (optim_accumulate_product_r1)}}
+  %1 = "optim.accumulate_product"(%arg0, %arg1, %arg2) <{transposed}> : (tensor<4x2xf32>, tensor<4x8xbf16>, tensor<8x2xbf16>) -> tensor<4x2xf32>
+  "graph.return"() : () -> ()
+}) : () -> ()
+
+// -----
+
 // optim_average_r1
 "graph.step"() <{arg_roles = [#graph.input<"g">], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(%arg0: tensor<2xf32>):

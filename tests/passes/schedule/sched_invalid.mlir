@@ -236,3 +236,67 @@ sched.plan "replay" streams ["compute", "side"] attributes {config = "{}", preci
     sched.result "logits" "x" %x : <tensor<4xf32>>
   }
 }
+
+// -----
+
+// sched_gemm_r1: what it adds to is what it writes.
+sched.plan "train" streams ["compute"] attributes {config = "{}", precision = "bf16", target = "cuda", torch_version = "2.11.0"} {
+  %0 = sched.buffer input device step_input 64 bytes at 0
+  %1 = sched.buffer input device step_input 64 bytes at 256
+  %2 = sched.buffer state device accumulator 64 bytes at 0
+  %a = sched.value %0 : !sched.ref<tensor<4x8xbf16>>
+  %b = sched.value %1 : !sched.ref<tensor<8x2xbf16>>
+  %c = sched.value %2 : !sched.ref<tensor<4x2xf32>>
+  sched.section "micro_next" {
+    // expected-error@below {{has 3 reads and 1 writes, expected a, b, where it adds also the one write (sched_gemm_r1)}}
+    sched.gemm(%a, %b, %a) to %c : (!sched.ref<tensor<4x8xbf16>>, !sched.ref<tensor<8x2xbf16>>, !sched.ref<tensor<4x8xbf16>>) -> !sched.ref<tensor<4x2xf32>>
+  }
+}
+
+// -----
+
+// sched_gemm_r2: the sizes agree.
+sched.plan "train" streams ["compute"] attributes {config = "{}", precision = "bf16", target = "cuda", torch_version = "2.11.0"} {
+  %0 = sched.buffer input device step_input 64 bytes at 0
+  %1 = sched.buffer input device step_input 64 bytes at 256
+  %2 = sched.buffer state device accumulator 64 bytes at 0
+  %a = sched.value %0 : !sched.ref<tensor<4x8xbf16>>
+  %b = sched.value %1 : !sched.ref<tensor<2x8xbf16>>
+  %c = sched.value %2 : !sched.ref<tensor<4x2xf32>>
+  sched.section "micro_next" {
+    // expected-error@below {{multiplies 'tensor<4x8xbf16>' and 'tensor<2x8xbf16>' into 'tensor<4x2xf32>' (sched_gemm_r2)}}
+    sched.gemm(%a, %b) to %c : (!sched.ref<tensor<4x8xbf16>>, !sched.ref<tensor<2x8xbf16>>) -> !sched.ref<tensor<4x2xf32>>
+  }
+}
+
+// -----
+
+// sched_gemm_r3: the sum is in f32.
+sched.plan "train" streams ["compute"] attributes {config = "{}", precision = "bf16", target = "cuda", torch_version = "2.11.0"} {
+  %0 = sched.buffer input device step_input 64 bytes at 0
+  %1 = sched.buffer input device step_input 64 bytes at 256
+  %2 = sched.buffer state device accumulator 64 bytes at 0
+  %a = sched.value %0 : !sched.ref<tensor<4x8xbf16>>
+  %b = sched.value %1 : !sched.ref<tensor<8x2xbf16>>
+  %c = sched.value %2 : !sched.ref<tensor<4x2xbf16>>
+  sched.section "micro_next" {
+    // expected-error@below {{multiplies 'tensor<4x8xbf16>' and 'tensor<8x2xbf16>' into 'tensor<4x2xbf16>' (sched_gemm_r3)}}
+    sched.gemm(%a, %b) to %c : (!sched.ref<tensor<4x8xbf16>>, !sched.ref<tensor<8x2xbf16>>) -> !sched.ref<tensor<4x2xbf16>>
+  }
+}
+
+// -----
+
+// sched_gemm_r4: elements lie side by side along one dimension.
+sched.plan "train" streams ["compute"] attributes {config = "{}", precision = "bf16", target = "cuda", torch_version = "2.11.0"} {
+  %0 = sched.buffer input device step_input 64 bytes at 0
+  %1 = sched.buffer input device step_input 64 bytes at 256
+  %2 = sched.buffer state device accumulator 64 bytes at 0
+  %a = sched.value %0 : !sched.ref<tensor<2x4xbf16, #graph.layout<[8, 2], 0, 64>>>
+  %b = sched.value %1 : !sched.ref<tensor<4x2xbf16>>
+  %c = sched.value %2 : !sched.ref<tensor<2x2xf32>>
+  sched.section "micro_next" {
+    // expected-error@below {{has the matrix 'tensor<2x4xbf16, #graph.layout<[8, 2], 0, 64>>', whose rows and columns are both apart (sched_gemm_r4)}}
+    sched.gemm(%a, %b) to %c : (!sched.ref<tensor<2x4xbf16, #graph.layout<[8, 2], 0, 64>>>, !sched.ref<tensor<4x2xbf16>>) -> !sched.ref<tensor<2x2xf32>>
+  }
+}

@@ -36,6 +36,19 @@ expect 0 'no difference' step.mlir --diff step.mlir
 expect 0 'Ops by name' step.mlir --diff train.plan
 expect 0 '^usage:' --help
 
+# A folder of flight records: rank 1 of 2 never came to the second collective.
+mkdir records none
+record() { echo "{\"group\":\"dp\",\"sequence\":$1,\"collective\":\"all_gather f32 8\",\"bytes\":64,\"op\":\"zero.gather\",\"module\":\"model.layers.3\",\"source\":\"model.py:88\",\"state\":\"$2\",\"enqueued_ns\":1,\"started_ns\":1,\"finished_ns\":0}"; }
+dump() { echo "{\"format\":\"heddle.flight_recorder\",\"version\":1,\"rank\":$1,\"world\":2,\"backend\":\"gloo\",\"written_ns\":2000000001,\"failure\":\"\",\"verdict\":\"\",\"left\":false,\"groups\":[{\"name\":\"dp\",\"ranks\":[0,1],\"issued\":$2,\"started\":$2,\"finished\":1}],\"records\":[$3]}"; }
+dump 0 2 "$(record 1 finished),$(record 2 started)" >records/flight-recorder.rank0.json
+expect 0 'rank 1: left no record' records
+dump 1 1 "$(record 1 finished)" >records/flight-recorder.rank1.json
+expect 0 'Verdict: rank 1 is missing: all_gather f32 8 #2 of group dp \[0,1\] \(64 bytes; zero.gather in model.layers.3 at model.py:88\) has waited 2.0 s on rank 0' records
+expect 1 'takes no option' records --json x.json
+expect 1 'none holds no flight-recorder' none
+echo '{}' >records/flight-recorder.rank1.json
+expect 1 "rank1.json: not a flight recorder's dump" records
+
 # What bad input gets.
 : >empty.mlir
 printf 'not a program' >words.mlir
@@ -53,7 +66,7 @@ expect 1 '--json needs a file' step.mlir --json
 expect 1 'compare them with --diff' step.mlir train.plan
 expect 1 'goes with no other output' step.mlir --diff step.mlir --html x.html
 expect 1 'missing.mlir: No such file' missing.mlir
-expect 1 'is a directory' .
+expect 1 'holds no flight-recorder' .
 expect 1 'empty.mlir' empty.mlir
 expect 1 'words.mlir: no program of Heddle' words.mlir
 expect 1 'ELF' library.so

@@ -48,17 +48,10 @@ def test_one_line_a_step(model):
     assert set(entries[0]) == {"step", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "skipped"}
 
 
-def test_mfu_is_work_over_time_over_peak(model):
-    assert run(model, "--log", model / "none").returncode == 0
-    assert all(entry["mfu"] is None for entry in logged(model / "none")), "there is no peak of a CPU to compare with"
-    work = []
-    for micro in (1, 3):
-        run(model, "--log", model / "log", "--peak-tflops", "0.5", "--micro-batches", micro)
-        # 16 tokens a micro-batch: FLOPs are MFU * peak * seconds, the same in every step.
-        flops = {round(entry["mfu"] * 0.5e12 * 16 * micro / entry["tokens_per_second"]) for entry in logged(model / "log")}
-        assert len(flops) == 1
-        work.append(flops.pop())
-    assert 0 < work[0] < work[1] < 3 * work[0], "an update is counted once, micro-batches three times"
+def test_without_a_peak_there_is_no_mfu(model):
+    result = run(model, "--log", model / "log")
+    assert result.returncode == 0 and "MFU -" in result.stdout
+    assert all(entry["mfu"] is None for entry in logged(model / "log"))
 
 
 def test_a_resumed_run_drops_lines_of_steps_it_repeats(model):

@@ -2,12 +2,14 @@
 // eager's loss, gradients and written buffers.
 #include "capture/record.h"
 
+#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 #include "api/compiler/compiler.h"
 #include "runtime/plan/plan.h"
@@ -63,9 +65,20 @@ std::vector<at::Tensor> TensorsOf(const Batch& batch) {
   return tensors;
 }
 
-class RecordCases : public ::testing::TestWithParam<int> {
+// Each case as it is, and in an autocast region that the capture, the run and
+// eager all happen in: the program has its casts once, and eager does not get
+// the capture's weights out of PyTorch's cache, although the module is the
+// same.
+class RecordCases : public ::testing::TestWithParam<std::tuple<int, bool>> {
  protected:
-  Case test = Cases()[GetParam()];
+  RecordCases() {
+    at::autocast::set_autocast_enabled(at::kCPU, std::get<1>(GetParam()));
+  }
+  ~RecordCases() override {
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::clear_cache();
+  }
+  Case test = Cases()[std::get<0>(GetParam())];
 };
 
 TEST_P(RecordCases, RunsToEagersBits) {
@@ -73,6 +86,8 @@ TEST_P(RecordCases, RunsToEagersBits) {
   ASSERT_TRUE(program.ok()) << program.status();
   EXPECT_EQ(Reprinted(program->text) + "\n", program->text);
   ASSERT_TRUE(program->constants.empty());
+  EXPECT_EQ(program->text.find("bf16") != std::string::npos,
+            std::get<1>(GetParam()));
 
   std::vector<uint8_t> bytes = Compile(program->text);
   auto plan = plan::ParsePlan(bytes.data(), bytes.size());
@@ -151,9 +166,12 @@ TEST_P(RecordCases, LeavesTheModuleAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, RecordCases, ::testing::Range(0, 4),
+INSTANTIATE_TEST_SUITE_P(Models, RecordCases,
+                         ::testing::Combine(::testing::Range(0, 4),
+                                            ::testing::Bool()),
                          [](const auto& info) {
-                           return Cases()[info.param].name;
+                           return Cases()[std::get<0>(info.param)].name +
+                                  (std::get<1>(info.param) ? "_autocast" : "");
                          });
 
 TEST(Record, NoPythonInThisProcess) {

@@ -88,6 +88,20 @@ def test_trains_like_eager(plans, name, dtype, tolerance):
 
 
 @gpu
+@pytest.mark.parametrize("layout, m, k, n", [(0, 256, 512, 128), (1, 256, 512, 128), (6, 256, 512, 128), (7, 33, 20, 17)])
+def test_products_are_added_to_the_accumulator(plans, layout, m, k, n):
+    """Bits of `layout`: a, b, the accumulator lie transposed. Bites: with beta left at 0 the second section's sum is wrong, with the transpositions swapped the others."""
+    executable = load(plans / f"gemm_cuda_{layout}.plan")
+    expected = torch.zeros(m, n, dtype=torch.float64, device="cuda")
+    for section in ("micro_first", "micro_next", "micro_next", "micro_next"):
+        a, b = (torch.randn(shape, device="cuda").bfloat16() for shape in ((m, k), (k, n)))
+        expected += a.double() @ b.double()
+        executable.run(section, {"a": a.T.contiguous() if layout & 1 else a, "b": b.T.contiguous() if layout & 2 else b})
+    found = executable.get_state("accumulator", "w")
+    torch.testing.assert_close((found.T if layout & 4 else found).double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@gpu
 def test_a_skipped_step_changes_nothing(plans):
     executable = load(plans / "train_cuda.plan")
     w = torch.randn(64, 64)
