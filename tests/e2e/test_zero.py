@@ -231,6 +231,45 @@ def test_a_step_that_must_not_be_taken_changes_nothing_on_any_rank(zero):
     assert all(torch.equal(tensor, moments_after["state"][name][kind]) for name, kinds in moments["state"].items() for kind, tensor in kinds.items())
 
 
+class Normed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = torch.nn.Linear(13, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
+
+    def forward(self, x, y):
+        return (self.last(torch.tanh(self.norm(self.first(x)))) - y).square().mean()
+
+
+@pytest.mark.parametrize("zero", [0, 1, 3])
+def test_buffers_are_those_of_rank_0(zero):
+    """As DDP has it: every rank normalises by its own micro-batch, and the running averages of the first one are everyone's."""
+    ranks = 3
+    batch = lambda seed, rank: tuple(torch.randn(6, n, dtype=torch.float64, generator=torch.Generator().manual_seed(100 * seed + 10 * rank + n)) for n in (13, 3))  # noqa: E731
+    whole = lambda seed: tuple(map(torch.cat, zip(*(batch(seed, rank) for rank in range(ranks)))))  # noqa: E731
+    model = Normed().double()
+    step = compiled(model, batch(0, 0), zero, ranks)
+    optimizer = adamw(model.parameters())
+    for number in range(3):
+        out = step(whole(number))
+        optimizer.zero_grad()
+        total = 0.0
+        for rank in reversed(range(ranks)):
+            before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            loss = model(*batch(number, rank)) / ranks
+            loss.backward()
+            total += loss.item()
+            if rank > 0:
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(before[name])
+        optimizer.step()
+        assert out.loss == pytest.approx(total, rel=1e-9)
+    state = step.state_dict()
+    assert {name for name, tensor in model.state_dict().items() if off(state[name].double(), tensor.double()) > 1e-9} == set()
+    model.eval()
+    assert step.evaluate(whole(9)).loss == pytest.approx(sum(float(model(*batch(9, rank))) for rank in range(ranks)) / ranks, rel=1e-9)
+
+
 def test_sharded_state_takes_a_share_of_the_memory():
     memory = {zero: compiled(model_of("llama"), micro_batch(0, 8, 1, 8), zero, 4).explain()["memory"] for zero in (0, 1, 2, 3)}
     share = {zero: {kind: memory[zero][f"state: {kind}"] / memory[0][f"state: {kind}"] for kind in ("parameter", "accumulator", "exp_avg")} for zero in memory}
