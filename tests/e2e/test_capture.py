@@ -176,6 +176,20 @@ def test_losses_of_every_reduction(name, reduction):
     check(lambda self, x: x * getattr(torch.nn.functional, name)(x, torch.ones_like(x), reduction=reduction))
 
 
+def test_rms_norm_module_is_what_the_target_runs():
+    check(lambda self, x: torch.nn.functional.rms_norm(x, (8,), self.first.bias))
+    net, batch = Net(lambda self, x: torch.nn.functional.rms_norm(x, (8,), self.first.bias)), {"x": torch.randn(4, 8)}
+    assert '_fused_rms_norm' not in heddle.capture(net, batch).mlir and "_fused_rms_norm_backward" in heddle.capture(net, batch, device="cuda").mlir
+
+
+def test_layouts_that_kernels_choose():
+    """Gradients of pointwise operators whose operands lie differently."""
+    functions = torch.nn.functional
+    for f in (functions.softplus, functions.elu, functions.hardsigmoid, functions.hardtanh, functions.hardswish, functions.leaky_relu, functions.relu, torch.logit, lambda x: torch.log_softmax(x, -1), lambda x: torch.logaddexp(x, x.T.contiguous().T)):
+        check(lambda self, x, f=f: f(self.second(x).sigmoid().T).T.contiguous())
+        check(lambda self, x, f=f: f(x.sigmoid().view(2, 2, 8).transpose(0, 1)).reshape(4, 8))
+
+
 def test_custom_autograd_function():
     class Double(torch.autograd.Function):
         @staticmethod
