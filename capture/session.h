@@ -86,7 +86,11 @@ class Session {
   // generator state.
   const std::string& target() const { return options_.target; }
   int64_t rng_counter() const { return next_rng_; }
-  void set_rng_counter(int64_t counter) { next_rng_ = counter; }
+  void set_rng_counter(int64_t counter) {
+    next_rng_ = counter;
+    // Before and after each repetition.
+    if (phase_ == Phase::kBackward) generator_set_back_ = !generator_set_back_;
+  }
 
   // Executes one operator call symbolically: pops the arguments from the stack,
   // pushes trace tensors.
@@ -170,6 +174,7 @@ class Session {
   uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;
   int64_t next_rng_ = 0;
+  bool generator_set_back_ = false;
   int64_t guard_values_ = 0;
   bool finished_ = false;
   struct HostAllocations;

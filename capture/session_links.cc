@@ -43,9 +43,10 @@ void Session::LinkToAutograd(OpRecord& record) {
 }
 
 // Gradient mode is off in backward, but for the forward that a checkpoint runs
-// again.
+// again; where that turns it off too, the generator it set back tells.
 bool Session::Repeats() const {
-  return phase_ == Phase::kBackward && at::GradMode::is_enabled() &&
+  return phase_ == Phase::kBackward &&
+         (at::GradMode::is_enabled() || generator_set_back_) &&
          torch::autograd::get_current_node() != nullptr;
 }
 

@@ -114,4 +114,18 @@ def qwen2_vl(batch, seq, big=False):
     return model, {**rows, "position_ids": positions}
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v3, deepseek_v3_no_q_lora, gpt2, gpt2_dropout, bert_dropout, vit, llava, qwen2_vl)}
+def opt(batch, seq, big=False):
+    """Draws a number on the host for every layer, and lets it decide nothing."""
+    config = hf.OPTConfig(vocab_size=320, hidden_size=512 if big else 64, num_hidden_layers=2, num_attention_heads=8 if big else 4, ffn_dim=1024 if big else 96, max_position_embeddings=1024, word_embed_proj_dim=512 if big else 64,
+                          dropout=0.1, attention_dropout=0.0)
+    return _causal(config, batch, seq)
+
+
+def qwen3_next(batch, seq, big=False):
+    """Linear attention: convolutions, decays, and gradients in layouts of their own."""
+    config = _dense(hf.Qwen3NextConfig, big, head_dim=64 if big else 16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=32, linear_num_key_heads=2, linear_num_value_heads=4,
+                    linear_key_head_dim=16, linear_value_head_dim=16, layer_types=["linear_attention", "full_attention"])
+    return _causal(config, batch, seq)
+
+
+FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v3, deepseek_v3_no_q_lora, gpt2, gpt2_dropout, bert_dropout, vit, llava, qwen2_vl, opt, qwen3_next)}

@@ -1,9 +1,13 @@
 """After every graph pass a real program still gives eager's bits, and says what the pass promises: counts on captured models."""
 
+import re
+import subprocess
+
 import families
 import heddle
 import pytest
 import torch
+from heddle._native import library_dir
 from heddle.checking import eager_step, load_state
 from heddle.compiler import Executable, compile_program, run_passes
 
@@ -66,11 +70,15 @@ def test_round_trip_byte_for_byte(family):
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_share_of_ods_operators(family):
-    """Language models: at least 95 % of the operators are ODS operators once the program is functional."""
+def test_share_of_ods_operators(family, tmp_path):
+    """Once a program is functional, heddle-inspect counts at least 95 % of its operators and all of its FLOPs as ODS operators, and lists the rest."""
     model, batch = families.FAMILIES[family](2, 20)
-    text = run_passes(heddle.capture(model, batch), pipeline(4))
-    total = sum(1 for line in text.splitlines() if '"graph.' in line and "graph.phase" in line)
-    calls = count(text, "call")
-    print(f"{family}: {total - calls} of {total} operators are ODS ({100 * (1 - calls / total):.1f} %)")
-    assert calls <= 0.05 * total
+    path = tmp_path / "step.mlir"
+    path.write_text(run_passes(heddle.capture(model, batch), pipeline(4)))
+    report = subprocess.run([library_dir() / "heddle-inspect", path], capture_output=True, text=True, check=True).stdout
+    structured, total, share, flops = re.search(r"ODS ops: (\d+) of (\d+) \(([\d.]+) %\), ([\d.]+) % of FLOPs", report).groups()
+    others = re.search(r"others: (.*)", report)
+    print(f"{family}: {structured} of {total} operators ({share} %), {flops} % of FLOPs; others: {others[1] if others else 'none'}")
+    assert float(share) >= 95 and float(flops) == 100
+    text = path.read_text()
+    assert int(total) - int(structured) == count(text, "call") == sum(int(n) for n in re.findall(r" x(\d+)", others[1] if others else ""))
