@@ -267,7 +267,7 @@ def test_buffers_are_those_of_rank_0(zero):
     state = step.state_dict()
     assert {name for name, tensor in model.state_dict().items() if off(state[name].double(), tensor.double()) > 1e-9} == set()
     model.eval()
-    assert step.evaluate(whole(9)).loss == pytest.approx(sum(float(model(*batch(9, rank))) for rank in range(ranks)) / ranks, rel=1e-9)
+    assert step.evaluate(whole(9)).loss == pytest.approx(sum(model(*batch(9, rank)).item() for rank in range(ranks)) / ranks, rel=1e-9)
 
 
 def test_sharded_state_takes_a_share_of_the_memory():
