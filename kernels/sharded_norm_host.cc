@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/elements.h"
 #include "kernels/registry.h"
+#include "kernels/sharded_norm.h"
 
 namespace heddle::kernels {
 namespace {
@@ -50,8 +51,11 @@ double SumOfSquares(const Operand& operand, int64_t begin, int64_t end) {
   return sum;
 }
 
-absl::Status GradSumsq(const Call& call) {
+}  // namespace
+
+absl::StatusOr<std::vector<GradPiece>> ReadGradPieces(const Call& call) {
   constexpr const char* kName = "grad_sumsq";
+  std::vector<GradPiece> pieces;
   const auto grads = call.tensors.find("grads");
   const auto segments = call.ints.find("segments");
   const auto shard = call.ints.find("shard");
@@ -105,13 +109,27 @@ absl::Status GradSumsq(const Call& call) {
                      out.count);
       const int64_t from = std::max(begin, first);
       const int64_t to = std::min(end, last);
-      Store(out, parameter,
-            from < to ? SumOfSquares(grad, from - first, to - first) : 0);
+      pieces.push_back(from < to ? GradPiece{g, from - first, to - from}
+                                 : GradPiece{g, 0, 0});
     }
   }
   if (at != list.size() || parameter != out.count)
     return Wrong(kName, "has ", parameter, " segments for a result of ",
                  out.count);
+  return pieces;
+}
+
+namespace {
+
+absl::Status GradSumsq(const Call& call) {
+  absl::StatusOr<std::vector<GradPiece>> pieces = ReadGradPieces(call);
+  if (!pieces.ok()) return pieces.status();
+  for (size_t p = 0; p < pieces->size(); ++p) {
+    const GradPiece& piece = (*pieces)[p];
+    Store(call.results[0], static_cast<int64_t>(p),
+          SumOfSquares(call.tensors.at("grads")[piece.grad], piece.first,
+                       piece.first + piece.count));
+  }
   return absl::OkStatus();
 }
 

@@ -168,6 +168,7 @@ std::string Ranks::Stats() const {
          {"constant_bytes", session->plan().constant_bytes},
          {"input_bytes", session->input_bytes()},
          {"scratch_bytes", session->scratch_bytes()},
+         {"newton_schulz", session->Orthogonalised()},
          {"workspace_high_water",
           session->counters().workspace_high_water.load()},
          {"outside_workspace", session->counters().outside_workspace.load()}});

@@ -457,6 +457,26 @@ std::string Session::StateNames() const {
   return entries.dump();
 }
 
+int64_t Session::Orthogonalised() const {
+  int64_t matrices = 0;
+  for (const plan::Section& section : plan().sections) {
+    for (const plan::Step& step : section.steps) {
+      if (step.kind != plan::StepKind::kKernel || step.name != "newton_schulz")
+        continue;
+      for (int32_t value : step.results) {
+        if (value < 0) continue;
+        // All but the last two dimensions count matrices.
+        const std::vector<int64_t>& sizes =
+            plan().values[static_cast<size_t>(value)].sizes;
+        int64_t count = 1;
+        for (size_t d = 0; d + 2 < sizes.size(); ++d) count *= sizes[d];
+        matrices += count;
+      }
+    }
+  }
+  return matrices;
+}
+
 std::string Session::Stats() const {
   const Counters& c = shared_->counters;
   nlohmann::json stats = {
@@ -466,6 +486,7 @@ std::string Session::Stats() const {
       {"scratch_bytes", executable_->memory().scratch_bytes()},
       {"workspace_high_water", c.workspace_high_water.load()},
       {"vendor_workspace_bytes", executable_->reserved_bytes()},
+      {"newton_schulz", Orthogonalised()},
       {"counters",
        {{"outside_workspace", c.outside_workspace.load()},
         {"unplanned_copies", c.unplanned_copies.load()},

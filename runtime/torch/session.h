@@ -93,6 +93,8 @@ class Session {
   // JSON: arenas, lower bounds, workspace, counters, work per section, the
   // configuration that made the plan.
   std::string Stats() const;
+  // Matrices that this rank orthogonalises in an update.
+  int64_t Orthogonalised() const;
   uint64_t input_bytes() const { return executable_->memory().input_bytes(); }
   uint64_t scratch_bytes() const {
     return executable_->memory().scratch_bytes();

@@ -521,12 +521,13 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
-        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not; which composites run as
-        kernels and which as captured operators."""
+        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not;
+        which composites run as kernels and which as captured operators; how many matrices Newton-Schulz orthogonalises in an update, on each rank."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
             memory[f"state: {entry['kind']}"] += entry["bytes"]
         memory.update({arena: stats[f"{arena}_bytes"] for arena in ("scratch", "constant", "input")})
+        orthogonalised = [rank["newton_schulz"] for rank in stats["per_rank"]]
         return {
             "device": self.device,
             "ranks": stats["ranks"],
@@ -543,6 +544,7 @@ class Step:
             "memory": dict(memory),
             "sections": stats["sections"],
             "cuda_graph": {name: section["cuda_graph"] for name, section in stats["sections"].items()},
+            "newton_schulz": {"matrices": sum(orthogonalised), "by_rank": orthogonalised},
             "evaluation": self._plans.first.no_evaluation or "captured",
         }
 

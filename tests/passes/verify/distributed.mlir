@@ -52,7 +52,7 @@ module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
 
 // dist_bucket_r1: no room
 module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
-"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 200, tensor<100xf32>, true, "other">], []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 200, tensor<100xf32>, true, "other">], [], "", []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(
     // expected-error @+1 {{in a bucket of 256 elements of 'f32' (dist_bucket_r1)}}
     %arg0: tensor<256xf32>):
@@ -64,7 +64,7 @@ module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
 
 // dist_bucket_r1: the shard is shorter than a rank's bounds
 module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
-"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 0, tensor<100xf32>, true, "other">], [0, 128, 256]>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 0, tensor<100xf32>, true, "other">], [0, 128, 256], "", []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(
     // expected-error @+1 {{is a shard of 100 elements and its bounds ask for 128 (dist_bucket_r1)}}
     %arg0: tensor<100xf32>):
@@ -88,13 +88,13 @@ module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
 
 // dist_bucket_r2
 module attributes {dist.mesh = [#dist.axis<"dp", 2>]} {
-"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 0, tensor<100xf32>, true, "other">], []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 0, tensor<100xf32>, true, "other">], [], "", []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(
     // expected-note @+1 {{first laid out here}}
     %arg0: tensor<256xf32>):
   "graph.return"() : () -> ()
 }) : () -> ()
-"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 128, tensor<100xf32>, true, "other">], []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
+"graph.step"() <{arg_roles = [#dist.bucket<"l#0", "parameter", [#dist.member<["w"], 128, tensor<100xf32>, true, "other">], [], "", []>], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(
     // expected-error @+1 {{lays bucket parameter l#0 out in another way (dist_bucket_r2)}}
     %arg0: tensor<256xf32>):

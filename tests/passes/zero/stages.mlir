@@ -7,11 +7,11 @@
 // Tests a layer of a 13-element vector, a 4097-element vector and a frozen scalar on two ranks, a written buffer beside them: what lies in shards, which collectives
 // run in which phase, and that an all-gather's users and a reduce-scatter's operand have no cast or copy between.
 // CHECK: #dist.bucket<"layers.0#0", "parameter", [#dist.member<["layers.0.a"], 0, tensor<13xbf16>, true, "other">, #dist.member<["layers.0.b"], 128, tensor<4097xbf16>, true, "other">],
-// S0-SAME: []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], []>
-// S1-SAME: []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352]>
-// S2-SAME: []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352]>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352]>
+// S0-SAME: [], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>
+// S1-SAME: [], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352], "", []>
+// S2-SAME: [], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352], "", []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352], "", []>
 // The frozen scalar has no update; stage 3 shards it too, in a bucket of its own.
-// S3-SAME: [0, 2176, 4352]>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352]>, #dist.bucket<"layers.0#1", "parameter", [#dist.member<["layers.0.c"], 0, tensor<bf16>, false, "other">], [0, 128, 256]>
+// S3-SAME: [0, 2176, 4352], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352], "", []>, #dist.bucket<"layers.0#1", "parameter", [#dist.member<["layers.0.c"], 0, tensor<bf16>, false, "other">], [0, 128, 256], "", []>
 // CHECK-SAME: result_roles = [#graph.loss, #graph.new_value<"seen">, #graph.output<"grad_norm">, #dist.new_bucket<"layers.0#0", "accumulator">, #dist.new_bucket<"layers.0#0", "master">, #dist.new_bucket<"layers.0#0", "parameter">
 "graph.step"() <{arg_roles = [#graph.param<["layers.0.a"], true, "other">, #graph.param<["layers.0.b"], true, "other">, #graph.param<["layers.0.c"], false, "other">, #graph.buffer<"seen", true>, #graph.input<"x">],
                  format_version = 1 : i64, precision = "bf16", result_roles = [#graph.loss, #graph.gradient<"layers.0.a">, #graph.gradient<"layers.0.b">, #graph.new_value<"seen">], target = "cpu", torch_version = "2.11.0"}> ({
