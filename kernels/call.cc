@@ -17,6 +17,12 @@ double FindScalar(const Call& call, const char* name, double otherwise) {
   return it == call.scalars.end() ? otherwise : it->second;
 }
 
+absl::Status Launched(const char* kernel, const char* error) {
+  return error == nullptr ? absl::OkStatus()
+                          : absl::InternalError(
+                                absl::StrCat("kernel ", kernel, ": ", error));
+}
+
 absl::Status Needs(const char* kernel, const std::string& what) {
   return absl::InvalidArgumentError(
       absl::StrCat("kernel ", kernel, " needs ", what));

@@ -17,6 +17,8 @@ const Operand* FindTensor(const Call& call, const char* name);
 double FindScalar(const Call& call, const char* name, double otherwise);
 // "kernel rms_norm needs ...".
 absl::Status Needs(const char* kernel, const std::string& what);
+// What a launch came to: `error` is null, or says why it failed.
+absl::Status Launched(const char* kernel, const char* error);
 
 // An operand seen as rows of its last dimension: up to three dimensions of
 // rows, sizes padded with ones in front.

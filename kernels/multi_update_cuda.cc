@@ -33,12 +33,6 @@ DeviceScalar ScalarOf(const Call& call, const char* name, double otherwise) {
           it == call.device_scalars.end() ? nullptr : it->second};
 }
 
-absl::Status Launched(const char* kernel, const char* error) {
-  return error == nullptr ? absl::OkStatus()
-                          : absl::InternalError(
-                                absl::StrCat("kernel ", kernel, ": ", error));
-}
-
 // The operands under `name`, all of one known element type; nullptr otherwise.
 const std::vector<Operand>* ListOf(const Call& call, const char* name,
                                    int* element) {

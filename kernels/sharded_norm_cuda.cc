@@ -14,12 +14,6 @@
 namespace heddle::kernels {
 namespace {
 
-absl::Status Launched(const char* kernel, const char* error) {
-  return error == nullptr ? absl::OkStatus()
-                          : absl::InternalError(
-                                absl::StrCat("kernel ", kernel, ": ", error));
-}
-
 int ElementOf(Element element) {
   switch (element) {
     case Element::kF16:

@@ -49,6 +49,17 @@ def test_a_run_leaves_everything_it_names(tmp_path):
     assert again.returncode == 0 and "is complete" in again.stdout
 
 
+def test_ranks_learn_what_one_rank_does(tiny, tmp_path):
+    """Two ranks, ZeRO-3, beside eager PyTorch on the whole batch: only the order of sums differs."""
+    out = tmp_path / "out"
+    run = demo("--model", tiny, "--ranks", 2, "--zero", 3, "--steps", 4, "--out", out, *SMALL)
+    assert run.returncode == 0, run.stderr
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert all(line["loss"] == pytest.approx(line["eager_loss"], rel=1e-6) for line in log)
+    gap = float(run.stdout.partition("largest difference of a weight from eager PyTorch ")[2].split(";")[0])
+    assert gap < 1e-5
+
+
 def test_ctrl_c_and_resume_are_an_unbroken_run(tiny, tmp_path):
     common = ["--model", tiny, "--steps", 40, *SMALL]
     assert demo(*common, "--out", tmp_path / "whole").returncode == 0
@@ -88,6 +99,7 @@ def write(path, text):
         (lambda tmp, tiny: ["--model", write(tmp / "config.json", json.dumps({**json.loads((tiny / "config.json").read_text()), "vocab_size": 100})).parent], "vocab_size is 100"),
         (lambda tmp, tiny: ["--model", tiny], "max_position_embeddings is 64, less than --seq 128"),
         (lambda tmp, tiny: ["--resume"], "there is no run to resume"),
+        (lambda tmp, tiny: ["--ranks", "3"], "--batch 8 is no multiple of --ranks 3"),
         (lambda tmp, tiny: ["--steps", "0"], "--steps 0 is less than 1"),
         (lambda tmp, tiny: ["--step", "3"], "did you mean '--steps'"),
         (lambda tmp, tiny: ["--steps", "many"], "invalid int value: 'many'"),

@@ -26,7 +26,7 @@ from .plan import Plan
 from .step import compile
 
 TEXT = "/usr/share/common-licenses/GPL-3"
-DEFAULTS = {"data": TEXT, "model": None, "steps": 60, "lr": 3e-3, "batch": 8, "seq": 128, "seed": 0, "device": None}
+DEFAULTS = {"data": TEXT, "model": None, "steps": 60, "lr": 3e-3, "batch": 8, "seq": 128, "seed": 0, "device": None, "ranks": 1, "zero": 0}
 CHECKPOINT_EVERY = 20
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 2, 130
 
@@ -46,6 +46,8 @@ def _arguments(argv):
     parser.add_argument("--seq", type=int, help=f"bytes per sequence (default {DEFAULTS['seq']})")
     parser.add_argument("--seed", type=int, help="of weights and batches (default 0)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
+    parser.add_argument("--ranks", type=int, help="data-parallel ranks, as threads of this process; they share the sequences of a step (default 1; CPU)")
+    parser.add_argument("--zero", type=int, choices=(0, 1, 2, 3), help="ZeRO stage: what the ranks shard (default 0)")
     parser.add_argument("--out", metavar="DIR", default="heddle-demo", help="checkpoints, plan, inspection page, log (default heddle-demo)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     known = [option for action in parser._actions for option in action.option_strings]
@@ -67,7 +69,7 @@ def _settings(given):
         return settings
     file = pathlib.Path(given.out, "checkpoint", "latest", "trainer.json")
     try:
-        settings = json.loads(file.read_text())["extra"]["demo"]
+        settings = {**DEFAULTS, **json.loads(file.read_text())["extra"]["demo"]}
     except FileNotFoundError:
         raise HeddleError(f"{given.out}: there is no run to resume; run without --resume first, or name its folder with --out") from None
     except (ValueError, KeyError, TypeError):
@@ -79,11 +81,13 @@ def _settings(given):
 
 
 def _check(settings):
-    for name in ("steps", "batch", "seq"):
+    for name in ("steps", "batch", "seq", "ranks"):
         if settings[name] < 1:
             raise HeddleError(f"--{name} {settings[name]} is less than 1")
     if settings["seq"] < 2:
         raise HeddleError("--seq 1 leaves no byte to predict; it must be at least 2")
+    if settings["batch"] % settings["ranks"]:
+        raise HeddleError(f"--batch {settings['batch']} is no multiple of --ranks {settings['ranks']}: every rank takes as many sequences")
     if not 0 <= settings["seed"] < 2**31:
         raise HeddleError(f"--seed {settings['seed']} is not in [0, 2**31)")
 
@@ -270,7 +274,9 @@ def run(argv):
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{type(model).__name__}, {parameters / 1e6:.2f} million parameters, on {settings['device']}; {settings['data']}, {len(text)} bytes", flush=True)
     begin = time.perf_counter()
-    step = compile(model, _batch(text, settings, 1), optimizer=optimizer, schedule=schedule, plan=Plan(clip=clip, loss_average="batches", seed=settings["seed"]), device=settings["device"])
+    example = {name: tensor[: settings["batch"] // settings["ranks"]] for name, tensor in _batch(text, settings, 1).items()}
+    plan = Plan(clip=clip, loss_average="batches", seed=settings["seed"], zero=settings["zero"], dp=settings["ranks"])
+    step = compile(model, example, optimizer=optimizer, schedule=schedule, plan=plan, device=settings["device"])
     print(f"compiled in {time.perf_counter() - begin:.1f} s: {step.explain()['operators']} operators", flush=True)
     if given.resume:
         step.load_checkpoint(out / "checkpoint")
