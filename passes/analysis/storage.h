@@ -1,8 +1,8 @@
 // Which values of a functional graph step share a storage, and until when that
 // storage is needed in a given order of ops. Invariant: a value's root is the
 // value that a non-view op (or an argument) made; aliases are reached through
-// ViewLike ops and dist windows only. What would break it: an op that returns a view without the
-// interface.
+// ViewLike ops and dist windows only. What would break it: an op that returns a
+// view without the interface.
 #ifndef HEDDLE_PASSES_ANALYSIS_STORAGE_H_
 #define HEDDLE_PASSES_ANALYSIS_STORAGE_H_
 

@@ -41,14 +41,19 @@ constexpr int kOldest = NCCL_VERSION(2, 18, 0);
 int FromCuda(cudaError_t code) { return -static_cast<int>(code); }
 
 struct Functions {
-#define HEDDLE_NCCL_FUNCTIONS(X)                                          \
-  X(GetVersion)                                                           \
-  X(GetErrorString)                                                       \
-  X(GetLastError)                                                         \
-  X(GetUniqueId)                                                          \
-  X(CommInitRank) X(CommDestroy) X(CommAbort) X(CommGetAsyncError)        \
-      X(GroupStart) X(GroupEnd) X(AllGather) X(Broadcast) X(Send) X(Recv) \
-          X(ReduceScatter) X(AllReduce) X(Reduce)
+#define HEDDLE_NCCL_FUNCTIONS(X) \
+  X(GetVersion)                  \
+  X(GetErrorString)              \
+  X(GetLastError)                \
+  X(GetUniqueId)                 \
+  X(CommInitRank)                \
+  X(CommDestroy)                 \
+  X(CommAbort)                   \
+  X(CommGetAsyncError)           \
+  X(GroupStart)                  \
+  X(GroupEnd)                    \
+  X(AllGather)                   \
+  X(Broadcast) X(Send) X(Recv) X(ReduceScatter) X(AllReduce) X(Reduce)
 #define X(name) decltype(&nccl##name) name = nullptr;
   HEDDLE_NCCL_FUNCTIONS(X)
 #undef X

@@ -45,7 +45,7 @@
   // S0: %[[ALL:.+]] = "dist.all_reduce"(%[[SUM]])
   // S1: %[[PART:.+]] = "dist.reduce_scatter"(%[[SUM]])
   // S0: "optim.grad_norm"(
-  // S1: %[[SQUARES:.+]] = "optim.square_sums"(%{{.+}}) <{segments = array<i64: 2, 0, 13, 128, 4097>, shard = array<i64: 2176>}>
+  // S1: %[[SQUARES:.+]] = "optim.square_sums"(%{{.+}}) <{bounds = array<i64>, segments = array<i64: 2, 0, 13, 128, 4097>, shard = array<i64: 2176>}>
   // S1: %[[ALL:.+]] = "dist.all_reduce"(%[[SQUARES]])
   // S1: "optim.norm"(%[[ALL]])
   // CHECK: "optim.adamw"
