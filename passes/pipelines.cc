@@ -272,6 +272,9 @@ void buildDistPhase(OpPassManager& manager,
   partition.stage = options.zero;
   partition.reduceDtype = options.reduceDtype;
   manager.addPass(zero::createZeroPartition(partition));
+  // Only a gather on a stream of its own gains from standing earlier.
+  if (options.overlap)
+    manager.nest<graph::StepOp>().addPass(zero::createZeroPrefetch());
   manager.addPass(graph::createVerifyDistributed());
 }
 
@@ -293,6 +296,7 @@ void buildSchedulePhase(OpPassManager& manager,
   lower.sidecar = options.sidecar;
   lower.evalSidecar = options.evalSidecar;
   lower.config = options.config;
+  lower.overlap = options.overlap;
   manager.addPass(createLowerToSched(lower));
   OpPassManager& plan = manager.nest<sched::PlanOp>();
   // Before events: buffers that share bytes order their users.
@@ -304,7 +308,7 @@ void buildSchedulePhase(OpPassManager& manager,
 const llvm::StringRef kKeys[] = {
     "mode",       "mesh",        "zero",    "reduce-dtype", "ep",
     "sp",         "optimizer",   "sidecar", "eval-sidecar", "config",
-    "stop-after", "save-phases", "output",  "fuse"};
+    "stop-after", "save-phases", "output",  "fuse",         "overlap"};
 
 // The value at `text`'s start and its end: up to the next space, or what stands
 // between matching quotes or braces (which belong to it).
@@ -369,6 +373,11 @@ std::string parseTrainingOptions(llvm::StringRef text,
                             .Default(nullptr);
     if (slot) {
       *slot = value.str();
+    } else if (key == "overlap") {
+      if (value != "on" && value != "off")
+        error = "train-pipeline: 'overlap' needs on or off, not '" +
+                value.str() + "'";
+      options.overlap = value == "on";
     } else if (key == "zero") {
       error = number(options.zero);
     } else if (key == "ep") {
@@ -473,7 +482,9 @@ void registerPassesAndPipelines() {
   mlir::registerPassPipeline(
       "train-pipeline",
       "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
-      "mode=train|replay optimizer={json} fuse=auto|always|never sidecar=FILE "
+      "mode=train|replay optimizer={json} fuse=auto|always|never "
+      "overlap=on|off "
+      "sidecar=FILE "
       "stop-after=graph|dist|sched save-phases=DIR",
       [](OpPassManager& manager, llvm::StringRef text,
          llvm::function_ref<mlir::LogicalResult(const llvm::Twine&)> report)

@@ -27,6 +27,7 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "sp",
                                      "mesh",
                                      "reduce_dtype",
+                                     "overlap",
                                      "save_phases",
                                      "fuse",
                                      "config"};
@@ -82,6 +83,9 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
     } else if (number) {
       if (!value.getAsInteger()) return wrongKind(key, "an integer");
       *number = static_cast<int>(*value.getAsInteger());
+    } else if (key == "overlap") {
+      if (!value.getAsBoolean()) return wrongKind(key, "true or false");
+      pipeline.overlap = *value.getAsBoolean();
     } else if (key == "config") {
       if (!value.getAsObject()) return wrongKind(key, "an object");
       pipeline.config = llvm::formatv("{0}", value).str();

@@ -25,15 +25,16 @@ bool conflict(llvm::ArrayRef<Access> a, llvm::ArrayRef<Access> b) {
       sched::BufferOp p = x.buffer, q = y.buffer;
       if (p.getArena() != q.getArena() || p.getSpace() != q.getSpace())
         continue;
-      int64_t pOffset = 0, qOffset = 0;
-      if (p != q) {
-        // Unplaced buffers share nothing.
-        if (!p.getOffset() || !q.getOffset()) continue;
-        pOffset = *p.getOffset();
-        qOffset = *q.getOffset();
+      if (p == q) {
+        if (x.begin < y.end && y.begin < x.end) return true;
+        continue;
       }
-      if (pOffset + x.begin < qOffset + y.end &&
-          qOffset + y.begin < pOffset + x.end)
+      // Unplaced buffers share nothing. Placed ones do as wholes: what lies in
+      // one must be over before anything of the other begins.
+      if (!p.getOffset() || !q.getOffset()) continue;
+      int64_t pBegin = *p.getOffset(), qBegin = *q.getOffset();
+      if (pBegin < qBegin + static_cast<int64_t>(q.getBytes()) &&
+          qBegin < pBegin + static_cast<int64_t>(p.getBytes()))
         return true;
     }
   }

@@ -1,8 +1,7 @@
 // What the steps of a section touch, byte for byte, and which steps are known
-// to be over when another starts. Invariant: two steps conflict if they touch a
-// common byte of one arena and at least one writes it, whether through one
-// buffer or through two that share bytes. What would break it: an access that
-// is not an operand of its step.
+// to be over when another starts. Invariant: two steps conflict if at least one
+// writes and they touch a common byte of one buffer, or two buffers that share
+// bytes. What would break it: an access that is not an operand of its step.
 #ifndef HEDDLE_PASSES_ANALYSIS_STEP_ORDER_H_
 #define HEDDLE_PASSES_ANALYSIS_STEP_ORDER_H_
 

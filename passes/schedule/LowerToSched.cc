@@ -129,7 +129,7 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     auto planOp = builder.create<sched::PlanOp>(
         step.getLoc(), text(step.getTarget()), text(step.getPrecision()),
         text(mode), text(step.getTorchVersion()), text(*recorded),
-        builder.getStrArrayAttr({"compute"}), axes, sizes);
+        builder.getStrArrayAttr(streamsFor(sizes)), axes, sizes);
     planOp.getBody().emplaceBlock();
 
     Sidecar data, evalData;
@@ -249,6 +249,14 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     builder.create<sched::ResultOp>(loss->getLoc(), "output", "label_count",
                                     count);
     return success();
+  }
+
+  // Streams by number: SectionLowering knows what runs where.
+  llvm::SmallVector<llvm::StringRef> streamsFor(mlir::DenseI64ArrayAttr mesh) {
+    bool alone =
+        llvm::all_of(mesh.asArrayRef(), [](int64_t size) { return size == 1; });
+    if (!overlap || alone) return {"compute"};
+    return {"compute", "gather", "reduce"};
   }
 
   // The mesh's axes and sizes as a plan holds them.

@@ -29,6 +29,9 @@ def LowerToSched : Pass<"graph-lower-to-sched", "::mlir::ModuleOp"> {
 
     Mode `replay` makes one section `replay` whose results are the step's. Mode `train` cuts at `optim.accumulate`: `micro_first` and `micro_next` end in the
     accumulators, `boundary` starts from them. Guards go to `prologue` with the ops they depend on.
+
+    With `overlap` and more than one rank gathers run on stream `gather`, reduce-scatters and the sums they are added to on stream `reduce`; what must wait for what
+    is for `sched-insert-events` to find.
   }];
   let options = [
     Option<"mode", "mode", "std::string", "\"replay\"", "replay or train">,
@@ -36,6 +39,7 @@ def LowerToSched : Pass<"graph-lower-to-sched", "::mlir::ModuleOp"> {
     Option<"sidecar", "sidecar", "std::string", "\"\"", "Safetensors file with the constants and the buffers that no checkpoint holds">,
     Option<"evalSidecar", "eval-sidecar", "std::string", "\"\"", "The evaluation program's sidecar; empty: `sidecar`">,
     Option<"config", "config", "std::string", "\"{}\"", "JSON object recorded in the plan">,
+    Option<"overlap", "overlap", "bool", "false", "Collectives of several ranks on streams of their own">,
   ];
   let dependentDialects = ["::heddle::sched::SchedDialect"];
 }

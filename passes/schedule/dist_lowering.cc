@@ -140,6 +140,15 @@ Value SectionLowering::collectiveTarget(mlir::Operation* op) {
              refInto(builder, op->getLoc(), typeOf(result), target, part);
 }
 
+uint64_t SectionLowering::streamFor(mlir::Operation* op) {
+  if (section->getParentOfType<sched::PlanOp>().getStreams().size() == 1)
+    return 0;
+  if (mlir::isa<dist::AllGatherOp>(op)) return 1;
+  if (auto sum = mlir::dyn_cast<optim::AccumulateOp>(op))
+    op = sum.getValue().getDefiningOp();
+  return mlir::isa_and_nonnull<dist::ReduceScatterOp>(op) ? 2 : 0;
+}
+
 LogicalResult SectionLowering::lowerDist(mlir::Operation* op) {
   if (auto pack = mlir::dyn_cast<dist::PackOp>(op))
     return packTarget(pack) ? success() : failure();
@@ -165,6 +174,7 @@ LogicalResult SectionLowering::lowerDist(mlir::Operation* op) {
       op->getLoc(), op->getName().stripDialect(), builder.getArrayAttr(args),
       builder.getStrArrayAttr(names), llvm::ArrayRef<int64_t>{0},
       mlir::ValueRange{source}, mlir::ValueRange{target});
+  step.setStream(streamFor(op));
   annotate(step, op);
   return success();
 }

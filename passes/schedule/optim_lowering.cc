@@ -182,7 +182,8 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
                 {"src", operand},
                 {"first",
                  builder.getBoolAttr(section.getName() == "micro_first")}},
-               {target, source}, {target});
+               {target, source}, {target})
+            .setStream(streamFor(op));
         return success();
       })
       .Case([&](optim::AccumulateProductOp sum) -> LogicalResult {

@@ -92,6 +92,8 @@ class SectionLowering {
 
   // Windows, packs and collectives (dist_lowering.cc).
   mlir::LogicalResult lowerDist(mlir::Operation* op);
+  // The stream that a collective, or the sum of what one brought, runs on.
+  uint64_t streamFor(mlir::Operation* op);
   void planDeliveries();
   mlir::LogicalResult deliverAfter(mlir::Operation* op);
   mlir::LogicalResult deliver(dist::PackOp pack, unsigned number);

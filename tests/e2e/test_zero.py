@@ -306,3 +306,18 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
     step = compiled(model_of("llama"), micro_batch(0, 8, 1, 8), 1, 2)
     with pytest.raises(heddle.HeddleError, match="holds 3 micro-batches, which dp=2 ranks cannot share evenly: give a multiple of 2"):
         step(joined(micros_of(0, 3)))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_overlap_changes_no_bit(zero, optimizer):
+    """Collectives on streams of their own and gathers ahead of their use against everything in one order. Leaving out the events of a section (`waits` ignored in
+    Executable::RunOnStreams) fails it."""
+    optimizer = heddle.AdamW(lr=1e-3) if optimizer == "adamw" else heddle.Muon(lr=1e-2, adamw=heddle.AdamW(lr=1e-3))
+    runs = []
+    for overlap in (False, True):
+        step = heddle.compile(model_of("llama"), micro_batch(0, 8, 1, 8), optimizer=optimizer, plan=heddle.Plan(zero=zero, dp=3, precision="fp32", clip=CLIP, overlap=overlap))
+        assert step.explain()["overlap"] == (["compute", "gather", "reduce"] if overlap else ["compute"])
+        runs.append(([step(joined(micros_of(number, 6))).loss for number in range(4)], step.state_dict()))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])

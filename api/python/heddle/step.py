@@ -211,6 +211,7 @@ class Step:
             "zero": plan.zero,
             "mesh": f"dp:{plan.dp}",
             "reduce_dtype": plan.reduce_dtype,
+            "overlap": plan.overlap,
             "optimizer": self.optimizer.compiler_options(names),
             "clip": plan.clip,
             "loss_average": plan.loss_average,
