@@ -1,7 +1,6 @@
 """heddle.Muon on several ranks and stages: in float64 the numbers of a Newton-Schulz written here, on the concatenated batch.
 
-The bounds bite: matrices given to the wrong owner (`inShard` of optim.muon off by one row), the stack of experts flattened into one matrix, gradients clipped before the momentum,
-or a rank that skips its last matrix each fail `test_free_run_in_fp64`.
+The bounds bite: with the reference's momentum fed clipped gradients, its stacks flattened, its splits forgotten or its last matrix left out, every case of `test_free_run_in_fp64` fails.
 """
 
 import itertools
