@@ -10,6 +10,7 @@ import subprocess
 import pytest
 import torch
 from families import FAMILIES
+from reference import micro_batch
 
 import heddle
 
@@ -217,3 +218,20 @@ def test_deep_nesting_is_refused(through, tmp_path):
     assert run.returncode == 1 and "brackets are open at once" in run.stderr, (run.returncode, run.stderr[-500:])
     fine = opt(input="module {}")
     assert fine.returncode == 0 and "module" in fine.stdout
+
+
+def test_muon_and_a_stage_are_compiled():
+    """DeepSpeed's Muon, its ZeRO stage and its clipping become those of the step."""
+    model, _ = FAMILIES["llama"](1, 8)
+    batch = micro_batch(0, 8, 1, 8)
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_clipping": 0.5,
+        "zero_optimization": {"stage": 2},
+        "optimizer": {"type": "Muon", "params": {"lr": 0.01, "momentum": 0.9}},
+    }
+    step = heddle.compile(model, batch, plan=config)
+    assert (step.plan.zero, step.plan.clip, step.optimizer.momentum, step.optimizer.scale) == (2, 0.5, 0.9, "original")
+    assert step.explain()["newton_schulz"]["matrices"] > 0
+    first = step(batch).loss
+    assert [step(batch).loss for _ in range(3)][-1] < first

@@ -10,7 +10,7 @@ import warnings
 from . import _native
 from .compiler import _Buffer
 from .errors import HeddleError, HeddleWarning
-from .optim import AdamW
+from .optim import AdamW, Muon
 from .plan import Plan
 from .schedules import deepspeed as _schedule
 
@@ -71,11 +71,5 @@ def _optimizer(name, options):
     kind, options = options["kind"], {key: value for key, value in options.items() if key != "kind"}
     if kind == "adamw":
         return AdamW(**{**options, "betas": tuple(options["betas"])})
-    import heddle
-
-    try:
-        muon = heddle.Muon
-    except AttributeError as error:
-        raise HeddleError(f"{name}: optimizer.type Muon: {error}") from None
     adamw = options.pop("adamw")
-    return muon(**options, adamw=AdamW(**{**adamw, "betas": tuple(adamw["betas"])}))
+    return Muon(**options, adamw=AdamW(**{**adamw, "betas": tuple(adamw["betas"])}))
