@@ -100,6 +100,14 @@ struct SectionResult {
   Use use;
 };
 
+// The collectives of one kind in a section: how many, and the bytes that reach
+// each rank from the others.
+struct CollectiveSum {
+  std::string kind;
+  int calls = 0;
+  std::vector<int64_t> bytes;
+};
+
 struct Section {
   std::string name;
   std::vector<Op> ops;
@@ -108,6 +116,7 @@ struct Section {
   // Of a plan; -1 where nothing is placed yet.
   int64_t scratchBytes = -1;
   int64_t liveLowerBound = -1;
+  std::vector<CollectiveSum> collectives;
 };
 
 // A named tensor that the program is given: a parameter, a buffer, state of the
@@ -138,6 +147,7 @@ struct Program {
   std::string mode;
   std::string config;
   std::vector<std::string> streams;
+  int64_t ranks = 1;
   std::vector<Value> values;
   std::vector<Storage> storages;
   std::vector<Argument> arguments;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "ir/graph/op_table.h"
 #include "runtime/plan/access.h"
+#include "runtime/plan/collective.h"
 #include "runtime/plan/plan.h"
 #include "tools/heddle-inspect/program.h"
 
@@ -187,13 +188,62 @@ class SectionReader {
   std::map<uint32_t, Use> writer;
 };
 
+// The value that stands for a state entry: its own, or for one that lies in a
+// bucket with others a value over what of it the rank holds that holds most.
+int valueOfState(const plan::Plan& plan, const plan::StateEntry& entry,
+                 Program& program) {
+  const plan::Value& value = plan.values[entry.value];
+  const int64_t element = plan::ElementSize(value.dtype);
+  const Storage whole = program.storages[value.buffer];
+  int64_t held = plan::ElementCount(value);
+  if (!entry.bounds.empty()) {
+    const int64_t end =
+        entry.slot_offset + plan::StorageElements(entry.sizes, entry.strides);
+    held = 0;
+    for (size_t r = 0; r + 1 < entry.bounds.size(); ++r)
+      held = std::max(held, std::min(entry.bounds[r + 1], end) -
+                                std::max(entry.bounds[r], entry.slot_offset));
+  } else if (held * element == whole.bytes) {
+    return static_cast<int>(entry.value);
+  }
+  program.storages.push_back({entry.names[0], whole.category,
+                              std::max<int64_t>(held, 0) * element,
+                              // Its bytes are the bucket's, counted there.
+                              false});
+  program.values.push_back({static_cast<int>(program.storages.size()) - 1,
+                            plan::DTypeName(value.dtype),
+                            entry.bounds.empty() ? value.sizes : entry.sizes});
+  return static_cast<int>(program.values.size()) - 1;
+}
+
+// What the ranks send each other in a section.
+std::vector<CollectiveSum> collectivesOf(const plan::Plan& plan,
+                                         const plan::Section& section) {
+  std::map<std::string, CollectiveSum> sums;
+  const int64_t ranks = plan::WorldSize(plan);
+  for (const plan::Step& step : section.steps) {
+    const auto collective = plan::ReadCollective(plan, step);
+    if (step.kind != plan::StepKind::kCollective || !collective.ok()) continue;
+    CollectiveSum& sum = sums[step.name];
+    sum.kind = step.name;
+    ++sum.calls;
+    sum.bytes.resize(ranks, 0);
+    for (int64_t r = 0; r < ranks; ++r)
+      sum.bytes[r] +=
+          static_cast<int64_t>(plan::WireBytes(plan, *collective, r));
+  }
+  std::vector<CollectiveSum> list;
+  for (auto& [name, sum] : sums) list.push_back(std::move(sum));
+  return list;
+}
+
 void readArguments(const plan::Plan& plan, Program& program) {
   for (const plan::StateEntry& entry : plan.state) {
     const Category category =
         program.storages[plan.values[entry.value].buffer].category;
     program.arguments.push_back({category, entry.kind, entry.names, entry.role,
                                  entry.trainable,
-                                 static_cast<int>(entry.value)});
+                                 valueOfState(plan, entry, program)});
   }
   for (const plan::Binding& input : plan.inputs)
     program.arguments.push_back({Category::kInput,
@@ -239,9 +289,12 @@ absl::StatusOr<Program> readPlanBytes(const std::string& path,
   for (const plan::Value& value : plan.values)
     program.values.push_back({static_cast<int>(value.buffer),
                               plan::DTypeName(value.dtype), value.sizes});
+  program.ranks = plan::WorldSize(plan);
   readArguments(plan, program);
-  for (const plan::Section& section : plan.sections)
+  for (const plan::Section& section : plan.sections) {
     program.sections.push_back(SectionReader(plan, program).read(section));
+    program.sections.back().collectives = collectivesOf(plan, section);
+  }
   return program;
 }
 

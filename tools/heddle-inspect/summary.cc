@@ -39,7 +39,10 @@ std::string bar(int64_t part, int64_t whole, int width) {
 }
 
 void addState(std::string& text, const Program& program) {
-  absl::StrAppend(&text, "\nWhat it holds\n");
+  absl::StrAppend(&text, program.ranks == 1
+                             ? "\nWhat it holds\n"
+                             : "\nWhat it holds; bytes of the rank that holds "
+                               "most of each tensor\n");
   for (const StateSum& sum : stateSums(program)) {
     absl::StrAppend(&text, "  ", padded(sum.kind, 14),
                     padded(absl::StrCat(sum.tensors), -6),
@@ -166,6 +169,23 @@ void addLongest(std::string& text, const Program& program,
   }
 }
 
+void addCollectives(std::string& text, const Section& section) {
+  if (section.collectives.empty()) return;
+  absl::StrAppend(&text, "\n  Collectives, bytes that reach a rank\n");
+  for (const CollectiveSum& sum : section.collectives) {
+    const auto [least, most] =
+        std::minmax_element(sum.bytes.begin(), sum.bytes.end());
+    absl::StrAppend(
+        &text, "    ", padded(sum.kind, 18),
+        padded(absl::StrCat(sum.calls, " x"), -7),
+        padded(bytesText(*most), -14),
+        *least == *most
+            ? ""
+            : absl::StrCat(" at most, ", bytesText(*least), " at least"),
+        "\n");
+  }
+}
+
 }  // namespace
 
 std::string summaryText(const Program& program) {
@@ -173,7 +193,9 @@ std::string summaryText(const Program& program) {
       program.file, "\n  ", program.format, " version ", program.version,
       ", target ", program.target, ", precision ", program.precision,
       ", torch ", program.torchVersion,
-      program.mode.empty() ? "" : absl::StrCat(", mode ", program.mode), "\n");
+      program.mode.empty() ? "" : absl::StrCat(", mode ", program.mode),
+      program.ranks == 1 ? "" : absl::StrCat(", ", program.ranks, " ranks"),
+      "\n");
   addState(text, program);
   absl::StrAppend(&text, "\nParameters by module\n",
                   moduleTreeText(program, 8));
@@ -189,6 +211,7 @@ std::string summaryText(const Program& program) {
         &text, ", ", section.results.size(), " results",
         gradients ? absl::StrCat(" (", gradients, " gradients)") : "", "\n");
     addFlops(text, program, section);
+    addCollectives(text, section);
     addMemory(text, program, section);
     addLongest(text, program, section);
     const std::vector<Span> spans = predictTimes(program, section);

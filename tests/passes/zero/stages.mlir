@@ -1,8 +1,8 @@
-// RUN: heddle-opt %s --train-pipeline='zero=0 mesh=dp:2 stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S0
-// RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S1
-// RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S2
-// RUN: heddle-opt %s --train-pipeline='zero=3 mesh=dp:2 stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S3
-// RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 reduce-dtype=bf16 stop-after=dist optimizer={"clip": 1.0}' --mlir-print-op-generic | FileCheck %s --check-prefix=WIRE
+// RUN: heddle-opt %s --train-pipeline='zero=0 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S0
+// RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S1
+// RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S2
+// RUN: heddle-opt %s --train-pipeline='zero=3 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S3
+// RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 overlap=off reduce-dtype=bf16 stop-after=dist optimizer={"clip": 1.0}' --mlir-print-op-generic | FileCheck %s --check-prefix=WIRE
 
 // Tests a layer of a 13-element vector, a 4097-element vector and a frozen scalar on two ranks, a written buffer beside them: what lies in shards, which collectives
 // run in which phase, and that an all-gather's users and a reduce-scatter's operand have no cast or copy between.
