@@ -17,9 +17,9 @@ struct TrainingPipelineOptions {
   std::string mesh = "dp:1";   // axes and their sizes: "dp:4,ep:2"
   int zero = 0;                // ZeRO stage
   bool overlap = true;      // collectives beside computation, where ranks share
-  std::string reduceDtype;     // of gradients on the wire; empty: accumulators'
-  int ep = 1;                  // ranks that share the experts
-  int sp = 1;                  // ranks that share a sequence
+  std::string reduceDtype;  // of gradients on the wire; empty: accumulators'
+  int ep = 1;               // ranks that share the experts
+  int sp = 1;               // ranks that share a sequence
   std::string optimizer = "{}";  // JSON of graph-append-optimizer
   std::string sidecar;           // constants of the step
   std::string
