@@ -251,6 +251,10 @@ std::string LocationText(const Plan& plan, const Step& step);
 // out=b9[0:256] wait=[e3] signal=e4  # model.py:88 layers.0.mlp`.
 std::string StepText(const Plan& plan, const Step& step);
 
+// "aten::mm f32[2,64] f32[64,64] -> f32[2,64]": what decides how long a step
+// takes, apart from data and strides.
+std::string SignatureText(const Plan& plan, const Step& step);
+
 // The whole plan: a header, then every section with one line per step.
 std::string PlanText(const Plan& plan);
 

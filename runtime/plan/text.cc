@@ -171,4 +171,22 @@ std::string PlanText(const Plan& plan) {
   return text;
 }
 
+std::string SignatureText(const Plan& plan, const Step& step) {
+  std::string text = step.name.empty() ? StepKindName(step.kind) : step.name;
+  const auto add = [&](int64_t index) {
+    if (index < 0) return;
+    const Value& value = plan.values[static_cast<size_t>(index)];
+    absl::StrAppend(&text, " ", DTypeName(value.dtype), "[",
+                    absl::StrJoin(value.sizes, ","), "]");
+  };
+  for (const Arg& arg : step.args) {
+    if (arg.kind == ArgKind::kValue) add(arg.i);
+    if (arg.kind != ArgKind::kValueList) continue;
+    for (int64_t value : arg.ints) add(value);
+  }
+  text += " ->";
+  for (int32_t value : step.results) add(value);
+  return text;
+}
+
 }  // namespace heddle::plan

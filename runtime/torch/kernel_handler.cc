@@ -17,7 +17,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/registry.h"
-#include "runtime/exec/host_kernel_handler.h"
 #include "runtime/torch/handlers.h"
 #include "runtime/torch/registry_step.h"
 
@@ -295,8 +294,8 @@ class KernelHandler final : public exec::StepHandler {
   explicit KernelHandler(std::shared_ptr<Shared> shared)
       : shared_(std::move(shared)) {}
   absl::StatusOr<std::unique_ptr<exec::PreparedStep>> Prepare(
-      const plan::Plan& plan, const plan::Section& section,
-      const plan::Step& step, const exec::Memory& memory) override {
+      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
+      const exec::Memory& memory) override {
     static const KernelEntry kKernels[] = {
         {"accumulate", &Accumulate, {"dst", "src", "first"}, 1},
         {"grad_norm", &GradNorm, {"grads"}, 3},
@@ -329,17 +328,11 @@ class KernelHandler final : public exec::StepHandler {
       return std::unique_ptr<exec::PreparedStep>(
           new KernelStep(shared_, *std::move(args), entry.kernel));
     }
-    // What ATen has no counterpart of.
-    for (const char* name : {"grad_sumsq", "norm_finish"}) {
-      if (plan.target == "cpu" && step.name == name)
-        return host_->Prepare(plan, section, step, memory);
-    }
     return PrepareRegistryStep(shared_, plan, step, memory);
   }
 
  private:
   std::shared_ptr<Shared> shared_;
-  std::shared_ptr<exec::StepHandler> host_ = exec::CreateHostKernelHandler();
 };
 
 class CopyStep final : public exec::PreparedStep {

@@ -404,6 +404,24 @@ absl::StatusOr<TensorMap> Session::Results(const std::string& section) {
   return results;
 }
 
+absl::StatusOr<TensorMap> Session::RunTimed(const std::string& section,
+                                            const TensorMap& inputs,
+                                            std::vector<double>* seconds) {
+  if (absl::Status status = BindInputs(section, inputs); !status.ok())
+    return status;
+  if (absl::Status status = device_->Synchronize(); !status.ok()) return status;
+  seconds->clear();
+  auto last = std::chrono::steady_clock::now();
+  absl::Status status = executable_->RunTraced(section, [&](size_t) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds->push_back(std::chrono::duration<double>(now - last).count());
+    last = std::chrono::steady_clock::now();
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return Results(section);
+}
+
 absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
     const std::string& section_name, const TensorMap& inputs) {
   if (absl::Status status = BindInputs(section_name, inputs); !status.ok())

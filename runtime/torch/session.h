@@ -83,6 +83,11 @@ class Session {
                                         const TensorMap& inputs);
   [[nodiscard]] absl::Status Execute(const std::string& section);
   absl::StatusOr<TensorMap> Results(const std::string& section);
+  // As Run, operator by operator; `seconds` has what each of them took,
+  // launching included.
+  absl::StatusOr<TensorMap> RunTimed(const std::string& section,
+                                     const TensorMap& inputs,
+                                     std::vector<double>* seconds);
   absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
                                                     const TensorMap& inputs);
 

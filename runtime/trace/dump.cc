@@ -184,8 +184,12 @@ absl::Status WriteDump(const Dump& dump, const std::string& directory) {
         "cannot make the folder ", directory, ": ", error.message()));
   const std::string path =
       absl::StrCat(directory, "/", DumpFileName(dump.rank));
+  return WriteWhole(path, DumpJson(dump));
+}
+
+absl::Status WriteWhole(const std::string& path, const std::string& text) {
   const std::string fresh = absl::StrCat(path, ".", getpid(), ".new");
-  absl::Status status = WriteAndSync(fresh, DumpJson(dump));
+  absl::Status status = WriteAndSync(fresh, text);
   if (status.ok() && rename(fresh.c_str(), path.c_str()) != 0)
     status = CannotWrite(path);
   if (!status.ok()) unlink(fresh.c_str());

@@ -38,6 +38,9 @@ std::string DumpFileName(int rank);
 [[nodiscard]] absl::StatusOr<std::map<int, Dump>> ReadDumps(
     const std::string& directory);
 
+// A file with this text, or what was there before.
+absl::Status WriteWhole(const std::string& path, const std::string& text);
+
 }  // namespace heddle::trace
 
 #endif  // HEDDLE_RUNTIME_TRACE_DUMP_H_

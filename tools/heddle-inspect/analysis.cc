@@ -226,6 +226,7 @@ std::vector<Span> predictTimes(const Program& program, const Section& section) {
     if (!op.view)
       span.duration = cost.launchSeconds +
                       std::max(products / rate, op.bytes / cost.bytesPerSecond);
+    if (op.measured >= 0) span.duration = op.measured;
     free[op.stream] = span.start + span.duration;
     if (op.signal >= 0) signalled[op.signal] = free[op.stream];
     spans.push_back(span);

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "api/errors/json_error.h"
+#include "runtime/trace/costs.h"
 #include "tools/heddle-inspect/outputs.h"
 #include "tools/heddle-inspect/program.h"
 
@@ -24,7 +25,7 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: heddle-inspect FILE [--json OUT] [--trace OUT] [--dot OUT] [--html "
-    "OUT] [--json-errors]\n"
+    "OUT] [--costs FILE] [--json-errors]\n"
     "       heddle-inspect A --diff B\n"
     "       heddle-inspect FOLDER\n"
     "\n"
@@ -38,6 +39,8 @@ constexpr char kUsage[] =
     "  --trace OUT    streams with predicted times, for Perfetto\n"
     "  --dot OUT      Graphviz\n"
     "  --html OUT     one page with everything, for any browser, offline\n"
+    "  --costs C      predict times from what heddle-run --measure wrote, not "
+    "from the table\n"
     "  --diff B       what changed from FILE to B\n"
     "  --json-errors  errors as one JSON object on stderr\n";
 
@@ -53,6 +56,7 @@ constexpr Output kOutputs[] = {{"--json", inspect::modelExplorerJson},
 struct Request {
   std::string file;
   std::string diff;
+  std::string costs;
   std::vector<std::pair<const Output*, std::string>> outputs;
   bool help = false;
 };
@@ -88,7 +92,7 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
     const Output* output = nullptr;
     for (const Output& known : kOutputs)
       if (arg == known.flag) output = &known;
-    if (!output && arg != "--diff")
+    if (!output && arg != "--diff" && arg != "--costs")
       return usageError(absl::StrCat("unknown option '", arg, "'"));
     if (!inlined) {
       if (i + 1 == argc) return usageError(absl::StrCat(arg, " needs a file"));
@@ -98,7 +102,7 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
     if (output)
       request.outputs.emplace_back(output, value);
     else
-      request.diff = value;
+      (arg == "--diff" ? request.diff : request.costs) = value;
   }
   if (request.help) return request;
   if (request.file.empty()) return usageError("no file given");
@@ -107,6 +111,26 @@ absl::StatusOr<Request> parseArguments(int argc, char** argv) {
         absl::StrCat("--diff prints text and goes with no other output (",
                      request.outputs[0].first->flag, ")"));
   return request;
+}
+
+// Gives every op of a plan the time that the file of costs has for it.
+absl::Status priceByCosts(const std::string& path, inspect::Program* program) {
+  const absl::StatusOr<trace::Costs> costs = trace::ReadCosts(path);
+  if (!costs.ok()) return costs.status();
+  program->costs = costs->device;
+  for (inspect::Section& section : program->sections) {
+    for (inspect::Op& op : section.ops) {
+      const auto cost = costs->operators.find(op.signature);
+      if (op.signature.empty() || cost == costs->operators.end()) continue;
+      op.measured = cost->second.microseconds * 1e-6;
+      ++program->measured;
+    }
+  }
+  if (program->measured == 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": measured none of the operators of ",
+                     program->file, "; measure this plan"));
+  return absl::OkStatus();
 }
 
 absl::Status cannotWrite(const std::string& path) {
@@ -170,6 +194,11 @@ absl::Status run(const Request& request) {
   }
   absl::StatusOr<inspect::Program> program = inspect::readProgram(request.file);
   if (!program.ok()) return program.status();
+  if (!request.costs.empty()) {
+    if (absl::Status status = priceByCosts(request.costs, &*program);
+        !status.ok())
+      return status;
+  }
   if (!request.diff.empty()) {
     absl::StatusOr<inspect::Program> other = inspect::readProgram(request.diff);
     if (!other.ok()) return other.status();

@@ -73,6 +73,10 @@ struct Op {
   std::string source;
   std::string phase;
   int64_t bytes = 0;
+  // What a file of costs knows the op by; empty where it is no step of a plan.
+  std::string signature;
+  // Seconds by such a file, negative where it does not say.
+  double measured = -1;
   // One entry, but for ops with a body one for every kind in it.
   std::vector<FlopsOfKind> flops;
   std::vector<Use> operands;
@@ -148,6 +152,9 @@ struct Program {
   std::string config;
   std::vector<std::string> streams;
   int64_t ranks = 1;
+  // The device whose measured costs the ops have, and how many have one.
+  std::string costs;
+  int64_t measured = 0;
   std::vector<Value> values;
   std::vector<Storage> storages;
   std::vector<Argument> arguments;

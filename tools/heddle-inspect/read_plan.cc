@@ -149,6 +149,7 @@ class SectionReader {
     op.stream = step.stream;
     op.waits.assign(step.waits.begin(), step.waits.end());
     op.signal = step.signal;
+    op.signature = plan::SignatureText(plan, step);
     for (const plan::Arg& arg : step.args) {
       if (arg.kind == plan::ArgKind::kValue)
         op.operands.push_back(useOf(arg.i));

@@ -218,8 +218,14 @@ std::string summaryText(const Program& program) {
     double end = 0;
     for (const Span& span : spans)
       end = std::max(end, span.start + span.duration);
-    absl::StrAppend(&text, "\n  Predicted for ", deviceCost(program).name, ": ",
-                    timeText(end), "\n");
+    int64_t measured = 0;
+    for (const Op& op : section.ops) measured += op.measured >= 0;
+    absl::StrAppend(&text, "\n  Predicted for ",
+                    measured == 0
+                        ? std::string(deviceCost(program).name)
+                        : absl::StrCat(program.costs, ", ", measured, " of ",
+                                       section.ops.size(), " ops as measured"),
+                    ": ", timeText(end), "\n");
   }
   return text;
 }

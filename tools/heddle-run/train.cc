@@ -15,6 +15,7 @@
 #include "api/schedule/schedule.h"
 #include "nlohmann/json.hpp"
 #include "runtime/torch/ranks.h"
+#include "runtime/trace/costs.h"
 #include "tools/heddle-run/checkpoint.h"
 #include "tools/heddle-run/data.h"
 #include "tools/heddle-run/step_log.h"
@@ -30,6 +31,7 @@ struct Setup {
   Schedule schedule;
   bool byTokens = false;
   int64_t firstStep = 1;
+  trace::CostMeter meter;
 };
 
 struct StepResult {
@@ -96,6 +98,10 @@ absl::Status prepare(const Options& options, Setup* setup) {
         absl::StrCat(options.plan, ": the plan was compiled for ", world,
                      " ranks and --ranks", " is ", options.ranks,
                      "; compile the step for dp=", options.ranks));
+  if (options.measure && world > 1)
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.plan, ": --measure times operators one after the other, and ",
+        world, " ranks wait for each other; measure a plan of one rank"));
   for (const char* section : {"micro_first", "boundary"}) {
     if (plan::FindSection(*plan, section) == nullptr)
       return absl::InvalidArgumentError(
@@ -155,6 +161,23 @@ std::vector<torch_runtime::TensorMap> roundOf(const Options& options,
   return round;
 }
 
+// A section on all ranks; with --measure on the one, timed.
+absl::StatusOr<std::vector<torch_runtime::TensorMap>> runSection(
+    const Options& options, Setup& setup, const std::string& name,
+    const std::vector<torch_runtime::TensorMap>& inputs) {
+  torch_runtime::Ranks& ranks = *setup.ranks;
+  if (!options.measure) return ranks.Run(name, inputs);
+  std::vector<double> seconds;
+  absl::StatusOr<torch_runtime::TensorMap> results = ranks.session(0).RunTimed(
+      name, inputs.empty() ? torch_runtime::TensorMap() : inputs[0], &seconds);
+  if (!results.ok()) return results.status();
+  const plan::Section& section = *plan::FindSection(ranks.plan(), name);
+  for (size_t i = 0; i < seconds.size(); ++i)
+    setup.meter.Add(plan::SignatureText(ranks.plan(), section.steps[i]),
+                    seconds[i]);
+  return std::vector<torch_runtime::TensorMap>{*std::move(results)};
+}
+
 absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
                                    int64_t step, double lr) {
   using Results = std::vector<torch_runtime::TensorMap>;
@@ -167,8 +190,8 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   double labels = 0;
   if (plan::FindSection(ranks.plan(), "prologue") != nullptr) {
     for (int64_t micro = 0; micro < options.microBatches; ++micro) {
-      absl::StatusOr<Results> results =
-          ranks.Run("prologue", roundOf(options, setup, step, micro));
+      absl::StatusOr<Results> results = runSection(
+          options, setup, "prologue", roundOf(options, setup, step, micro));
       if (!results.ok()) return results.status();
       for (const torch_runtime::TensorMap& each : *results) {
         if (const auto count = each.find("output:label_count");
@@ -183,8 +206,8 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   at::ScalarType lossType = at::kDouble;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
     absl::StatusOr<Results> results =
-        ranks.Run(micro == 0 ? "micro_first" : "micro_next",
-                  roundOf(options, setup, step, micro));
+        runSection(options, setup, micro == 0 ? "micro_first" : "micro_next",
+                   roundOf(options, setup, step, micro));
     if (!results.ok()) return results.status();
     for (const torch_runtime::TensorMap& each : *results) {
       const at::Tensor& loss = each.at("loss");
@@ -201,7 +224,7 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
                                at::kDouble)
                  .to(lossType)
                  .item<double>();
-  absl::StatusOr<Results> results = ranks.Run("boundary", {});
+  absl::StatusOr<Results> results = runSection(options, setup, "boundary", {});
   if (!results.ok()) return results.status();
   // The same on every rank.
   const torch_runtime::TensorMap& first = results->front();
@@ -291,6 +314,15 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
         step % options.checkpointEvery == 0)
       outcome.status = save(step);
     if (!outcome.status.ok()) return outcome;
+  }
+  if (options.measure) {
+    const std::string path = absl::StrCat(options.plan, ".costs.json");
+    outcome.status = trace::WriteCosts(
+        {ranks.session(0).DeviceName(), ranks.plan().torch_version,
+         ranks.plan().precision, setup.meter.Medians()},
+        path);
+    if (!outcome.status.ok()) return outcome;
+    (*log)->Say(absl::StrCat("costs ", path));
   }
   outcome.stopped = stop && step <= options.steps;
   // A run that is stopped before its first update has a beginning to go on

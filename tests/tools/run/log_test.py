@@ -161,6 +161,20 @@ def test_tensorboard_events(model):
     assert len(list(EventFileLoader(str(path)).Load())) == 4
 
 
-def test_measuring_is_refused(model):
-    result = run(model, "--measure")
-    assert result.returncode == 1 and "does not measure" in result.stderr
+def test_measured_costs_price_the_plan(model):
+    """The run's losses are those of a run that is not measured; every operator of a section that ran has a time, and heddle-inspect predicts from them."""
+    plain, measured = run(model, "--log", model / "plain.jsonl"), run(model, "--measure", "--log", model / "measured.jsonl")
+    assert plain.returncode == 0 and measured.returncode == 0, measured.stderr
+    assert [line["loss"] for line in logged(model / "plain.jsonl")] == [line["loss"] for line in logged(model / "measured.jsonl")]
+    costs = json.loads((model / "token.plan.costs.json").read_text())
+    assert costs["format"] == "heddle.costs" and costs["version"] == 1
+    assert all(entry["runs"] >= 4 and entry["microseconds"] > 0 for entry in costs["operators"])
+    assert any(entry["operator"].startswith("aten::embedding ") and " -> " in entry["operator"] for entry in costs["operators"])
+    inspect = lambda *more: subprocess.run([str(LIBRARIES / "heddle-inspect"), str(model / "token.plan"), *map(str, more)], capture_output=True, text=True)  # noqa: E731
+    priced = inspect("--costs", model / "token.plan.costs.json")
+    assert priced.returncode == 0 and "ops as measured" in priced.stdout and "as measured" not in inspect().stdout
+    (model / "old.json").write_text(json.dumps({**costs, "version": 0}))
+    (model / "other.json").write_text("[]")
+    for name, message in (("old.json", "costs of version 0, this reads 1"), ("other.json", "not what heddle-run --measure writes"), ("none.json", "cannot read")):
+        refused = inspect("--costs", model / name)
+        assert refused.returncode == 1 and message in refused.stderr
