@@ -121,8 +121,14 @@ absl::StatusOr<Staging> GlooCommunicator::Exchange(Staging send,
   at::Tensor input = send.Tensor();
   at::Tensor output = received.Tensor();
   const uint64_t number = ++exchanges_;
-  const auto work =
-      transport_->alltoall_base(output, input, recv_bytes, send_bytes);
+  const auto work = [&] {
+    // libtorch notes every operation in one recorder of the process and, before
+    // it takes the recorder's lock, in a map of it: ranks that are threads must
+    // not do that at once.
+    static std::mutex& recorder = *new std::mutex();
+    std::lock_guard<std::mutex> lock(recorder);
+    return transport_->alltoall_base(output, input, recv_bytes, send_bytes);
+  }();
   const auto future = work->getFuture();
   future->addCallback([end = end_, number](c10::ivalue::Future&) {
     {

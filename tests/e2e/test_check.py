@@ -3,12 +3,10 @@
 That the comparison bites: with a broken kernel it fails and names the operator (test_names_the_first_diverging_operator).
 """
 
-
 import families
 import heddle
 import pytest
 import torch
-
 
 
 def _assert_identical(report):
@@ -19,13 +17,11 @@ def _assert_identical(report):
     section = report.stats["sections"]["replay"]
     assert section["scratch_bytes"] <= 1.10 * section["live_lower_bound"], section
 
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_small_and_odd_sizes(family, precision):
     model, batch = families.FAMILIES[family](3, 37)
     _assert_identical(heddle.check(model, batch, precision=precision))
-
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -33,13 +29,11 @@ def test_hidden_512_sequence_512(family, precision):
     model, batch = families.FAMILIES[family](1, 512, big=True)
     _assert_identical(heddle.check(model, batch, precision=precision))
 
-
 def test_padding_mask_is_kept_as_a_mask():
     model, batch = families.llama(2, 16)
     batch["attention_mask"][0, :5] = 0
     batch["labels"][0, :5] = -100
     _assert_identical(heddle.check(model, batch))
-
 
 def test_names_the_first_diverging_operator(monkeypatch):
     """Eager's silu is replaced by one that is off by one bit; the report must name silu and the module it stands in."""

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr char kWriting[] = ".writing-";
 constexpr char kRemoving[] = ".removing-";
+constexpr char kLink[] = ".latest-";
 constexpr int kManifestVersion = 1;
 
 std::string versionName(int64_t step) {
@@ -90,7 +91,7 @@ void prune(const std::string& directory, int64_t keep,
       versions.emplace_back(entry.last_write_time(error), entry.path());
     if (name.rfind(kRemoving, 0) == 0) rubbish.push_back(entry.path());
     const size_t dash = name.rfind('-');
-    if (name.rfind(kWriting, 0) == 0) {
+    if (name.rfind(kWriting, 0) == 0 || name.rfind(kLink, 0) == 0) {
       const long pid = std::atol(name.c_str() + dash + 1);
       if (pid > 0 && kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH)
         rubbish.push_back(entry.path());
@@ -149,7 +150,7 @@ absl::StatusOr<std::string> addVersion(
   fs::rename(temporary, path, error);
   if (error)
     return filesystemError(absl::StrCat(path, ": cannot rename"), error);
-  const std::string link = absl::StrCat(directory, "/.latest-", getpid());
+  const std::string link = absl::StrCat(directory, "/", kLink, getpid());
   fs::remove(link, error);
   fs::create_directory_symlink(version, link, error);
   if (!error) fs::rename(link, directory + "/latest", error);

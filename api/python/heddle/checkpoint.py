@@ -136,10 +136,10 @@ def _remove_old(folder, keep, current):
             os.rename(version, folder / f".removing-{version.name}")
     for path in folder.glob(".removing-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".writing-*"):
+    for path in (*folder.glob(".writing-*"), *folder.glob(".latest-*")):
         pid = path.name.rpartition("-")[2]
         if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True) if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
 
 
 def _checksum(path):

@@ -73,7 +73,9 @@ def test_kill_at_any_moment(model):
     assert run(model, model / "unbroken", step + 2).returncode == 0
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert (out / "latest" / name).read_bytes() == (model / "unbroken/latest" / name).read_bytes()
-    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == [], "what killed runs left is still there"
+    # A number that a killed run had may be another process's by now, and what looks as if it were being written is left alone.
+    left = [path.name for path in out.iterdir() if path.name.startswith(".") and not pathlib.Path("/proc", path.name.rpartition("-")[2]).exists()]
+    assert left == [], "what killed runs left is still there"
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
