@@ -10,22 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/call.h"
 #include "kernels/registry.h"
+#include "kernels/update_element.h"
 
 namespace heddle::kernels {
 namespace {
-
-int UpdateElementOf(Element element) {
-  switch (element) {
-    case Element::kF16:
-      return kUpdateF16;
-    case Element::kBF16:
-      return kUpdateBF16;
-    case Element::kF32:
-      return kUpdateF32;
-    default:
-      return -1;
-  }
-}
 
 DeviceScalar ScalarOf(const Call& call, const char* name, double otherwise) {
   const auto it = call.device_scalars.find(name);

@@ -10,22 +10,10 @@
 #include "kernels/multi_update_cuda.h"
 #include "kernels/registry.h"
 #include "kernels/sharded_norm.h"
+#include "kernels/update_element.h"
 
 namespace heddle::kernels {
 namespace {
-
-int ElementOf(Element element) {
-  switch (element) {
-    case Element::kF16:
-      return kUpdateF16;
-    case Element::kBF16:
-      return kUpdateBF16;
-    case Element::kF32:
-      return kUpdateF32;
-    default:
-      return -1;
-  }
-}
 
 int64_t PartsOf(int64_t count) { return (count + kNormPart - 1) / kNormPart; }
 
@@ -43,9 +31,9 @@ absl::Status GradSumsq(const Call& call) {
   if (!pieces.ok()) return pieces.status();
   const std::vector<Operand>& grads = call.tensors.at("grads");
   NormBatch b{};
-  b.element = ElementOf(grads[0].element);
+  b.element = UpdateElementOf(grads[0].element);
   for (const Operand& grad : grads)
-    if (b.element < 0 || ElementOf(grad.element) != b.element)
+    if (b.element < 0 || UpdateElementOf(grad.element) != b.element)
       return Needs("grad_sumsq",
                    "grads of one element type of bf16, f16 and f32");
   const int64_t element_bytes = b.element == kUpdateF32 ? 4 : 2;

@@ -86,11 +86,39 @@ Value SectionLowering::normPartials(mlir::Operation* op,
                     sched::Arena::Scratch, sched::Category::Temporary, "");
 }
 
-LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {
-  Attribute operand = sched::OperandAttr::get(adamw.getContext());
+// What one and many updates by AdamW say alike: the scalars of the gradient
+// norm and the numbers of the group.
+template <typename Op>
+LogicalResult SectionLowering::adamWArgs(
+    Op adamw, mlir::StringAttr divisor,
+    llvm::SmallVectorImpl<std::pair<llvm::StringRef, Attribute>>& args,
+    llvm::SmallVectorImpl<Value>& reads) {
+  mlir::MLIRContext* context = builder.getContext();
   auto f64 = [&](llvm::APFloat value) -> Attribute {
     return builder.getF64FloatAttr(value.convertToDouble());
   };
+  for (auto [name, scalar] :
+       {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()),
+        std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
+    if (!scalar) continue;
+    Value ref = refOf(scalar);
+    if (!ref) return failure();
+    reads.push_back(ref);
+    args.push_back({name, sched::OperandAttr::get(context)});
+  }
+  args.append({{"divisor", divisorArg(builder, divisor)},
+               {"lr", sched::RuntimeAttr::get(context, "lr")},
+               {"step", sched::RuntimeAttr::get(context, "step")},
+               {"beta1", f64(adamw.getBeta1())},
+               {"beta2", f64(adamw.getBeta2())},
+               {"eps", f64(adamw.getEps())},
+               {"weight_decay", f64(adamw.getWeightDecay())},
+               {"lr_scale", f64(adamw.getLrScale())}});
+  return success();
+}
+
+LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {
+  Attribute operand = sched::OperandAttr::get(adamw.getContext());
   llvm::SmallVector<Value> reads, writes;
   llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args;
   auto list = [&](llvm::StringRef name, size_t count) {
@@ -130,24 +158,7 @@ LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {
     if (!ref) return failure();
     reads.push_back(ref);
   }
-  for (auto [name, scalar] :
-       {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()),
-        std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
-    if (!scalar) continue;
-    Value ref = refOf(scalar);
-    if (!ref) return failure();
-    reads.push_back(ref);
-    args.push_back({name, operand});
-  }
-  mlir::MLIRContext* context = adamw.getContext();
-  args.append({{"divisor", divisorArg(builder, divisor)},
-               {"lr", sched::RuntimeAttr::get(context, "lr")},
-               {"step", sched::RuntimeAttr::get(context, "step")},
-               {"beta1", f64(adamw.getBeta1())},
-               {"beta2", f64(adamw.getBeta2())},
-               {"eps", f64(adamw.getEps())},
-               {"weight_decay", f64(adamw.getWeightDecay())},
-               {"lr_scale", f64(adamw.getLrScale())}});
+  if (failed(adamWArgs(adamw, divisor, args, reads))) return failure();
   kernel(adamw, "multi_adamw", args, reads, writes);
   return success();
 }
@@ -155,9 +166,6 @@ LogicalResult SectionLowering::lowerMultiAdamW(optim::MultiAdamWOp adamw) {
 LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
   mlir::MLIRContext* context = op->getContext();
   Attribute operand = sched::OperandAttr::get(context);
-  auto f64 = [&](llvm::APFloat value) -> Attribute {
-    return builder.getF64FloatAttr(value.convertToDouble());
-  };
   auto overwrites = [&](Value old, Value fresh) -> Value {
     if (liveness.lastUse(old) > position) {
       op->emitOpError("replaces a value that a later op of section '")
@@ -277,23 +285,7 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
             {"grad", operand},
             {"exp_avg", operand},
             {"exp_avg_sq", operand}};
-        for (auto [name, scalar] :
-             {std::pair<llvm::StringRef, Value>("factor", adamw.getFactor()),
-              std::pair<llvm::StringRef, Value>("finite", adamw.getFinite())}) {
-          if (!scalar) continue;
-          Value ref = refOf(scalar);
-          if (!ref) return failure();
-          reads.push_back(ref);
-          args.push_back({name, operand});
-        }
-        args.append({{"divisor", divisorArg(builder, divisor)},
-                     {"lr", sched::RuntimeAttr::get(context, "lr")},
-                     {"step", sched::RuntimeAttr::get(context, "step")},
-                     {"beta1", f64(adamw.getBeta1())},
-                     {"beta2", f64(adamw.getBeta2())},
-                     {"eps", f64(adamw.getEps())},
-                     {"weight_decay", f64(adamw.getWeightDecay())},
-                     {"lr_scale", f64(adamw.getLrScale())}});
+        if (failed(adamWArgs(adamw, divisor, args, reads))) return failure();
         kernel(op, "adamw", args, reads, {param, average, square});
         return success();
       })

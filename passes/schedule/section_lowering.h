@@ -104,6 +104,11 @@ class SectionLowering {
   mlir::LogicalResult lowerMuon(optim::MuonOp op);
   mlir::Value muonCopyTarget(mlir::Value copy);
   mlir::LogicalResult lowerMultiAdamW(optim::MultiAdamWOp adamw);
+  template <typename Op>
+  mlir::LogicalResult adamWArgs(
+      Op adamw, mlir::StringAttr divisor,
+      llvm::SmallVectorImpl<std::pair<llvm::StringRef, mlir::Attribute>>& args,
+      llvm::SmallVectorImpl<mlir::Value>& reads);
   mlir::Value normPartials(mlir::Operation* op, optim::GradNormOp norm);
 
   mlir::LogicalResult lowerOp(mlir::Operation* op);

@@ -31,7 +31,7 @@ def ZeroPartition : Pass<"zero-partition", "::mlir::ModuleOp"> {
     %2 = "dist.slot"(%1) <{offset = 0 : i64}> : (tensor<256xf32>) -> tensor<8x8xf32>
     %3 = "graph.mm"(%x, %2) : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
     ```
-    Refused: a trainable parameter whose storage has gaps or is shared with others, and a parameter that the step returns as an output.
+    Refused: `reduce-dtype` other than the accumulators' in stages 0 and 1, a trainable parameter whose storage has gaps or is shared with others, and a parameter that the step returns as an output.
   }];
   let options = [
     Option<"stage", "stage", "int", "0", "ZeRO stage, 0 to 3">,

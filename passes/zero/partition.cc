@@ -519,11 +519,34 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
           "zero-partition");
       return signalPassFailure();
     }
+    if (failed(checkReduceType(steps[0], *buckets, ranks, reduceType)))
+      return signalPassFailure();
     for (auto [i, step] : llvm::enumerate(steps)) {
       Partition partition(step, *buckets, ranks, stage, reduceType);
       if (failed(i == 0 ? partition.runTraining() : partition.runEvaluation()))
         return signalPassFailure();
     }
+  }
+
+  // Stages 0 and 1 reduce the accumulators themselves, so another dtype on the
+  // wire would be asked for in vain.
+  LogicalResult checkReduceType(graph::StepOp step,
+                                llvm::ArrayRef<Bucket> buckets, int64_t ranks,
+                                Type reduceType) {
+    if (!reduceType || stage >= 2 || ranks == 1) return success();
+    for (const Bucket& bucket : buckets) {
+      if (!bucket.trained()) continue;
+      optim::AccumulateOp sum = bucket.members.front().accumulate;
+      Type accumulated =
+          llvm::cast<RankedTensorType>(sum.getAccumulator().getType())
+              .getElementType();
+      if (accumulated != reduceType)
+        return step.emitError("cannot reduce gradients in ")
+               << reduceType << ": stage " << stage
+               << " reduces the accumulators, which are " << accumulated
+               << "; use stage 2 or 3, or make this the accumulate dtype";
+    }
+    return success();
   }
 
   Type floatType(llvm::StringRef name) {

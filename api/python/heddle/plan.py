@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+
 from ._names import choice, number, options
 from .capture import PRECISIONS
 from .errors import HeddleError
@@ -23,7 +25,7 @@ class Plan:
       cuda_graph: "auto" runs each section of the plan as a CUDA graph where it can be one (`explain()` says which and why not); True makes a reason against it an error; False: none.
       fuse: "auto" runs whole functions (norms, rotary embedding, SwiGLU, cross entropy, the update) as one kernel each on CUDA, which rounds less often than PyTorch's
         operators do; "always" also on the CPU, whose kernels are slow references; "never".
-      deterministic: True keeps to deterministic kernels; on the CPU all of them are.
+      deterministic: True makes sure that only deterministic kernels run: on CUDA it needs torch.use_deterministic_algorithms(True), on the CPU all of them are.
       loss_scale: of fp16.
       loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
       seed: of the step's random operators.
@@ -93,5 +95,8 @@ class Plan:
         if self.precision == "fp16" or self.loss_scale is not None:
             what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
             raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")
+        if self.deterministic and device == "cuda" and not torch.are_deterministic_algorithms_enabled():
+            raise HeddleError("heddle.Plan: deterministic=True takes PyTorch's deterministic kernels, which are switched on for the whole process: call torch.use_deterministic_algorithms(True) and set "
+                              "torch.utils.deterministic.fill_uninitialized_memory = False first")
         if self.cuda_graph is True and device != "cuda":
             raise HeddleError(f"heddle.Plan: cuda_graph=True needs device 'cuda', and this step is for '{device}'; use \"auto\"")
