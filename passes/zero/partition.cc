@@ -542,7 +542,7 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
               .getElementType();
       if (accumulated != reduceType)
         return step.emitError("cannot reduce gradients in ")
-               << reduceType << ": stage " << stage
+               << reduceType << ": stage " << stage.getValue()
                << " reduces the accumulators, which are " << accumulated
                << "; use stage 2 or 3, or make this the accumulate dtype";
     }
