@@ -421,6 +421,18 @@ def test_a_plan_that_cannot_be_honoured_is_refused(options, message):
         heddle.compile(model, batch, optimizer=heddle.AdamW(), plan=heddle.Plan(**options))
 
 
+def test_deterministic_on_cuda_needs_pytorchs_switch():
+    plan = heddle.Plan(deterministic=True)
+    plan.refuse_unsupported("cpu")
+    with pytest.raises(heddle.HeddleError, match="use_deterministic_algorithms"):
+        plan.refuse_unsupported("cuda")
+    torch.use_deterministic_algorithms(True)
+    try:
+        plan.refuse_unsupported("cuda")
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_other_optimizers_schedules_and_plans_are_refused(tmp_path):
     model, batch = FAMILIES["llama"](2, 16)
     for arguments, message in (
