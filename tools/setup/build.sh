@@ -63,7 +63,7 @@ run_tests() {
   local filter=-full build_code=0 e2e_code=0
   for argument in "$@"; do
     case $argument in
-      --full) filter= && export HEDDLE_TEST_FULL=1 ;;
+      --full) filter= && export HEDDLE_TEST_FULL=1 HEDDLE_FUZZ_SECONDS=600 ;;
       *) die "unknown argument '$argument' of test; there is --full" ;;
     esac
   done
@@ -71,6 +71,7 @@ run_tests() {
   rm -f build/bazel-events.json build/e2e.xml
   run_bazel test //... --keep_going --show_result=0 --test_summary=short \
     --test_tag_filters="$filter" --test_env=HEDDLE_TEST_FULL="${HEDDLE_TEST_FULL:-}" \
+    --test_env=HEDDLE_FUZZ_SECONDS="${HEDDLE_FUZZ_SECONDS:-20}" \
     --build_event_json_file=build/bazel-events.json || build_code=$?
   if compgen -G 'tests/e2e/test_*.py' >/dev/null; then
     (
