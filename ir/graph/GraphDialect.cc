@@ -109,6 +109,10 @@ LogicalResult LayoutAttr::verifyEncoding(
                        << " strides for a tensor of rank " << shape.size()
                        << " (graph_layout_r1)";
   }
+  if (llvm::any_of(shape, ShapedType::isDynamic)) {
+    return emitError()
+           << "layout of a tensor of unknown size (graph_layout_r4)";
+  }
   if (getOffset() < 0 ||
       llvm::any_of(getStrides(), [](int64_t s) { return s < 0; })) {
     return emitError()

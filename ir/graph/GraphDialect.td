@@ -41,6 +41,7 @@ def Graph_LayoutAttr : Graph_Attr<"Layout", "layout", [DeclareAttrInterfaceMetho
     * graph_layout_r1: as many strides as the tensor has dimensions.
     * graph_layout_r2: strides and offset are not negative.
     * graph_layout_r3: the storage covers every element.
+    * graph_layout_r4: every dimension of the tensor is known.
   }];
   let parameters = (ins ArrayRefParameter<"int64_t">:$strides, "int64_t":$offset, "int64_t":$storageBytes);
   let hasCustomAssemblyFormat = 1;

@@ -137,13 +137,15 @@ absl::Status ReadValue(const fb::Value& from, size_t index, const Plan& plan,
           CheckShape(to->sizes, to->strides, to->offset, what, &needed);
       !status.ok())
     return status;
-  // The last rank's elements lie furthest.
+  // The last rank's elements lie furthest. One rank is no reason for a stride
+  // that no plan could use.
   const int64_t ranks = AxisSize(plan, "dp");
   if (absl::Status status = ReadRankTables(ranks, what, to, &needed);
       !status.ok())
     return status;
   int64_t shift = 0;
   if (to->rank_stride < 0 ||
+      static_cast<uint64_t>(to->rank_stride) > kMaxBytes ||
       __builtin_mul_overflow(ranks - 1, to->rank_stride, &shift) ||
       __builtin_add_overflow(needed, shift, &needed))
     return Invalid(what, " has rank stride ", to->rank_stride, " for ", ranks,

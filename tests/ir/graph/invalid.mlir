@@ -26,6 +26,12 @@
 
 // -----
 
+// graph_layout_r4
+// expected-error @+1 {{layout of a tensor of unknown size (graph_layout_r4)}}
+"graph.test"() : () -> tensor<?x2xf32, #graph.layout<[2, 1], 0, 12>>
+
+// -----
+
 // graph_step_r1
 // expected-error @+1 {{has 0 argument roles for 1 arguments (graph_step_r1)}}
 "graph.step"() <{arg_roles = [], format_version = 1 : i64, precision = "fp32", result_roles = [], target = "cpu", torch_version = "2.11.0"}> ({

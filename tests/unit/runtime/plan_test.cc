@@ -130,6 +130,11 @@ TEST(PlanTest, NamesEachKindOfNonsenseAboutRanks) {
       {"on the last rank", [&](Plan& p) { slice(p).rank_stride += 99; }},
       {"rank stride -1", [&](Plan& p) { slice(p).rank_stride = -1; }},
       {"rank stride", [&](Plan& p) { slice(p).rank_stride = INT64_MAX; }},
+      {"rank stride",
+       [&](Plan& p) {
+         p.mesh.clear();
+         slice(p).rank_stride = INT64_MAX / 4;
+       }},
       {"differs in place",
        [](Plan& p) {
          p.buffers[p.values[p.inputs[0].value].buffer].bytes = 4096;
