@@ -37,17 +37,30 @@ static LogicalResult verifyDivisor(Operation* op, llvm::StringRef divisor,
          << rule << ")";
 }
 
+static bool isProduct(Value left, Value right, bool transposed, Value out) {
+  llvm::ArrayRef<int64_t> lhs = shapeOf(left), rhs = shapeOf(right),
+                          result = shapeOf(out);
+  return lhs.size() == 2 && rhs.size() == 2 && result.size() == 2 &&
+         lhs[1] == rhs[0] && result[transposed ? 1 : 0] == lhs[0] &&
+         result[transposed ? 0 : 1] == rhs[1];
+}
+
 LogicalResult AccumulateProductOp::verify() {
-  llvm::ArrayRef<int64_t> lhs = shapeOf(getLhs()), rhs = shapeOf(getRhs()),
-                          sum = shapeOf(getAccumulator());
-  if (lhs.size() == 2 && rhs.size() == 2 && sum.size() == 2 &&
-      lhs[1] == rhs[0] && sum[getTransposed() ? 1 : 0] == lhs[0] &&
-      sum[getTransposed() ? 0 : 1] == rhs[1])
+  if (isProduct(getLhs(), getRhs(), getTransposed(), getAccumulator()))
     return success();
   return emitOpError("adds the ")
          << (getTransposed() ? "transposed " : "") << "product of "
          << getLhs().getType() << " and " << getRhs().getType() << " to "
          << getAccumulator().getType() << " (optim_accumulate_product_r1)";
+}
+
+LogicalResult ProductOp::verify() {
+  if (isProduct(getLhs(), getRhs(), getTransposed(), getResult()))
+    return success();
+  return emitOpError("makes ") << getResult().getType() << " of the "
+                               << (getTransposed() ? "transposed " : "")
+                               << "product of " << getLhs().getType() << " and "
+                               << getRhs().getType() << " (optim_product_r1)";
 }
 
 Value accumulatorOf(Operation* op) {

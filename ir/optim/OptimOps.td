@@ -50,6 +50,20 @@ def Optim_AccumulateProductOp : Optim_Op<"accumulate_product", [AllTypesMatch<["
   let hasVerifier = 1;
 }
 
+def Optim_ProductOp : Optim_Op<"product", [AllElementTypesMatch<["lhs", "rhs"]>]> {
+  let summary = "Multiplies two matrices into a wider dtype";
+  let description = [{
+    `result = lhs · rhs`, or its transpose where `transposed` is set, summed and stored in the result's dtype: the product is never rounded to its operands'. Where a
+    `dist.pack` is its reader the multiplication writes into the bucket.
+
+    Constraints:
+    * optim_product_r1: lhs is m×k, rhs k×n and the result m×n (transposed: n×m).
+  }];
+  let arguments = (ins Optim_Float:$lhs, Optim_Float:$rhs, UnitAttr:$transposed);
+  let results = (outs Optim_Float:$result);
+  let hasVerifier = 1;
+}
+
 def Optim_AverageOp : Optim_Op<"average", [AllTypesMatch<["value", "result"]>]> {
   let summary = "Divides a sum over micro-batches by a run-time count";
   let description = [{

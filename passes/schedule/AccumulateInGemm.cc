@@ -1,8 +1,10 @@
 // A matrix product that only an accumulation reads -> one op that adds the
-// product to the accumulator. Finds the products first, rewrites them second.
-// Invariant: what the accumulation added, up to rounding the product to its
-// operands' dtype, which no longer happens. A second reader of the product
-// would lose it, so such a product stays.
+// product to the accumulator; one that only a bucket reads -> a product in the
+// bucket's dtype. Finds the products first, rewrites them second. Invariant:
+// what was added or packed, up to rounding the product to its operands' dtype,
+// which no longer happens. A second reader of the product would lose it, so
+// such a product stays.
+#include "ir/dist/DistDialect.h"
 #include "ir/optim/OptimDialect.h"
 #include "passes/analysis/storage.h"
 #include "passes/schedule/Passes.h"
@@ -16,10 +18,13 @@ namespace {
 
 using mlir::Value;
 
+// `reader` takes the product, or a wider or transposed view of it, as its
+// operand `operand`.
 struct Found {
-  optim::AccumulateOp sum;
-  mlir::Operation* product;
-  bool transposed;
+  mlir::Operation* reader = nullptr;
+  unsigned operand = 0;
+  mlir::Operation* product = nullptr;
+  bool transposed = false;
 };
 
 mlir::RankedTensorType typeOf(Value value) {
@@ -56,11 +61,9 @@ Value onlyRootOf(Value view) {
   return view;
 }
 
-std::optional<Found> find(optim::AccumulateOp sum) {
-  if (!typeOf(sum.getAccumulator()).getElementType().isF32())
-    return std::nullopt;
-  Found found{sum, nullptr, false};
-  Value value = sum.getValue();
+std::optional<Found> find(mlir::Operation* reader, unsigned operand) {
+  Found found{reader, operand};
+  Value value = reader->getOperand(operand);
   for (;;) {
     mlir::Operation* op = value.getDefiningOp();
     if (!op || !value.hasOneUse()) return std::nullopt;
@@ -94,22 +97,43 @@ struct AccumulateInGemmPass : impl::AccumulateInGemmBase<AccumulateInGemmPass> {
     // The CPU's training steps keep ATen's kernels and their bits.
     if (step.getTarget() != "cuda") return markAllAnalysesPreserved();
     llvm::SmallVector<Found> all;
-    for (auto sum : step.getBody().front().getOps<optim::AccumulateOp>())
-      if (auto found = find(sum)) all.push_back(*found);
+    auto look = [&](mlir::Operation* reader, unsigned operand) {
+      if (auto found = find(reader, operand)) all.push_back(*found);
+    };
+    for (mlir::Operation& op : step.getBody().front()) {
+      if (auto sum = mlir::dyn_cast<optim::AccumulateOp>(op)) {
+        if (typeOf(sum.getAccumulator()).getElementType().isF32()) look(&op, 1);
+      } else if (auto pack = mlir::dyn_cast<dist::PackOp>(op)) {
+        if (!typeOf(pack.getResult()).getElementType().isF32()) continue;
+        for (unsigned i = 0; i < pack.getValues().size(); ++i) look(&op, i);
+      }
+    }
     for (Found& found : all) rewrite(found);
   }
 
   // Where the product stood, so that its operands die as early as before.
   static void rewrite(Found& found) {
     mlir::OpBuilder builder(found.product);
-    auto fused = builder.create<optim::AccumulateProductOp>(
-        found.product->getLoc(), found.sum.getResult().getType(),
-        found.sum.getAccumulator(), found.product->getOperand(0),
-        found.product->getOperand(1), found.transposed);
+    mlir::Location loc = found.product->getLoc();
+    Value lhs = found.product->getOperand(0),
+          rhs = found.product->getOperand(1);
+    Value value = found.reader->getOperand(found.operand);
+    mlir::Operation* fused;
+    if (auto sum = mlir::dyn_cast<optim::AccumulateOp>(found.reader)) {
+      fused = builder.create<optim::AccumulateProductOp>(
+          loc, sum.getResult().getType(), sum.getAccumulator(), lhs, rhs,
+          found.transposed);
+      sum.getResult().replaceAllUsesWith(fused->getResult(0));
+      sum.erase();
+    } else {
+      auto pack = mlir::cast<dist::PackOp>(found.reader);
+      fused = builder.create<optim::ProductOp>(
+          loc,
+          mlir::cast<mlir::TypeAttr>(pack.getTypes()[found.operand]).getValue(),
+          lhs, rhs, found.transposed);
+      pack->setOperand(found.operand, fused->getResult(0));
+    }
     fused->setDiscardableAttrs(found.product->getDiscardableAttrDictionary());
-    Value value = found.sum.getValue();
-    found.sum.getResult().replaceAllUsesWith(fused.getResult());
-    found.sum.erase();
     while (mlir::Operation* op = value.getDefiningOp()) {
       if (!op->use_empty()) break;
       bool last = op == found.product;

@@ -351,9 +351,26 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     if (failed(lowering.run()) ||
         failed(writeState(plan, lowering, step, written, read)))
       return failure();
+    if (name == "micro_first") reportGradients(plan, lowering.getPlacements());
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
+  }
+
+  // How many gradients are computed where they are sent from, and what of the
+  // others is copied, why.
+  static void reportGradients(PlanLowering& plan,
+                              const Placements& placements) {
+    if (placements.inPlace == 0 && placements.copied.empty()) return;
+    llvm::json::Array copied;
+    for (const auto& [what, copies] : placements.copied)
+      copied.push_back(llvm::json::Object{{"operator", what.first},
+                                          {"why", what.second},
+                                          {"count", copies.count},
+                                          {"bytes", copies.bytes}});
+    plan.record("gradients",
+                llvm::json::Object{{"in_place", placements.inPlace},
+                                   {"copied", std::move(copied)}});
   }
 
   // An output of the model, as opposed to one of the update (norm, finite).

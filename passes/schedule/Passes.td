@@ -75,8 +75,8 @@ def AccumulateInGemm : Pass<"graph-accumulate-in-gemm", "::heddle::graph::StepOp
   let summary = "Adds matrix products to their accumulators inside the multiplication";
   let description = [{
     Requires a functional step with its accumulations. On a CUDA target, a `graph.mm` of bf16 or f16 matrices whose only reader is an `optim.accumulate` into f32
-    (through views that amount to nothing or a transposition) becomes one `optim.accumulate_product`: no gradient of the narrow type exists afterwards. Every other
-    accumulation, and every CPU program, stays as it is.
+    (through views that amount to nothing or a transposition) becomes one `optim.accumulate_product`, one whose only reader is a `dist.pack` of f32 an `optim.product`:
+    no gradient of the narrow type exists afterwards. Everything else, and every CPU program, stays as it is.
 
     ```mlir
     %g = "graph.mm"(%dyt, %x) : (tensor<4x8xbf16>, tensor<8x2xbf16>) -> tensor<4x2xbf16>

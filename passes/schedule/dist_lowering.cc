@@ -1,10 +1,10 @@
 // Packs and collectives -> copies and collective steps. Invariant: a value that
-// is packed is written to its slot right after the op that computes it, so it
-// dies there; the collective then works on the bucket itself. What would break
-// it: counting a packed value as dead before its pack, whose position is what
-// liveness knows.
+// is packed is computed in its slot, or copied there right after the op that
+// computes it, so it dies there; the collective then works on the bucket
+// itself. What would break it: counting a packed value as dead before its pack,
+// whose position is what liveness knows.
 #include "ir/optim/OptimDialect.h"
-#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/raw_ostream.h"
 #include "passes/schedule/section_lowering.h"
 
 namespace heddle {
@@ -20,15 +20,66 @@ mlir::RankedTensorType typeOf(Value value) {
   return mlir::cast<mlir::RankedTensorType>(value.getType());
 }
 
-// The accumulation that takes a pack as its only reader: its slots are written
-// through the pack.
+// What an op is called in a report.
+std::string nameOf(mlir::Operation* op) {
+  if (auto kernel = mlir::dyn_cast<graph::KernelOp>(op))
+    return kernel.getKernel().str();
+  return op->getName().getStringRef().str();
+}
+
+// The same elements in the same places, whatever their dtype.
+bool sameLayout(mlir::RankedTensorType a, mlir::RankedTensorType b) {
+  sched::Geometry x = sched::geometryOf(a), y = sched::geometryOf(b);
+  if (x.sizes != y.sizes || x.offset != y.offset) return false;
+  for (size_t d = 0; d < x.sizes.size(); ++d)
+    if (x.sizes[d] != 1 && x.strides[d] != y.strides[d]) return false;
+  return true;
+}
+
+}  // namespace
+
 optim::AccumulateOp accumulationOf(dist::PackOp pack) {
   if (!pack.getResult().hasOneUse()) return nullptr;
   return mlir::dyn_cast<optim::AccumulateOp>(
       *pack.getResult().getUsers().begin());
 }
 
-}  // namespace
+std::string SectionLowering::whyCopied(dist::PackOp pack, unsigned number) {
+  Value value = pack.getValues()[number], root = rootOf(value);
+  auto slot = mlir::cast<mlir::RankedTensorType>(
+      mlir::cast<mlir::TypeAttr>(pack.getTypes()[number]).getValue());
+  mlir::Operation* producer = root.getDefiningOp();
+  if (!producer || !inSection.contains(producer))
+    return "it is given to the section, not computed in it";
+  if (!mlir::isa<optim::ProductOp>(producer)) {
+    if (accumulationOf(pack))
+      return "it is added to the accumulator, which only a matrix product of "
+             "narrow operands on cuda does itself";
+    mlir::Type made = typeOf(root).getElementType(),
+               sent = slot.getElementType();
+    if (made != sent) {
+      std::string text;
+      llvm::raw_string_ostream(text)
+          << "it is made in " << made << " and sent in " << sent;
+      return text;
+    }
+    if (!mlir::isa<graph::KernelOp>(producer) && !graph::isAtenCall(producer))
+      return "it is put together from parts";
+  }
+  sched::Geometry whole = sched::geometryOf(typeOf(root));
+  if (!sameLayout(typeOf(value), slot) || !whole.dense() || whole.offset != 0)
+    return "it is made in another layout than the parameter's";
+  if (whole.storageBytes != sched::geometryOf(slot).storageBytes)
+    return "it is a part of what its operator makes";
+  if (llvm::count_if(pack.getValues(),
+                     [&](Value other) { return rootOf(other) == root; }) > 1)
+    return "it is the gradient of two parameters";
+  // Reducing in place would change what a later reader sees.
+  if (liveness.lastUse(root) !=
+      llvm::find(order, pack.getOperation()) - order.begin())
+    return "it is read again after it is sent";
+  return "";
+}
 
 void SectionLowering::planDeliveries() {
   for (mlir::Operation* op : order) {
@@ -36,6 +87,18 @@ void SectionLowering::planDeliveries() {
     if (!pack) continue;
     for (auto [i, value] : llvm::enumerate(pack.getValues())) {
       mlir::Operation* producer = rootOf(value).getDefiningOp();
+      if (typeOf(value).getNumElements() == 0) continue;
+      std::string why = whyCopied(pack, i);
+      if (why.empty()) {
+        slotOf[rootOf(value)] = {pack, i};
+        ++placements.inPlace;
+        continue;
+      }
+      Placements::Copies& copies =
+          placements.copied[{producer ? nameOf(producer) : "", why}];
+      ++copies.count;
+      copies.bytes += typeOf(value).getNumElements() *
+                      graph::elementBytes(typeOf(value).getElementType());
       deliveries[inSection.contains(producer) ? producer : op].push_back(
           {pack, i});
     }
@@ -43,6 +106,14 @@ void SectionLowering::planDeliveries() {
 }
 
 LogicalResult SectionLowering::deliverAfter(mlir::Operation* op) {
+  for (Value result : op->getResults()) {
+    auto slot = slotOf.find(result);
+    if (slot == slotOf.end()) continue;
+    Value bucket = packTarget(slot->second.first);
+    if (!bucket ||
+        sched::bufferOf(refs.lookup(result)) != sched::bufferOf(bucket))
+      return op->emitOpError("was not computed in its slot of the bucket");
+  }
   auto found = deliveries.find(op);
   if (found == deliveries.end()) return success();
   for (auto [pack, number] : found->second)
@@ -96,7 +167,6 @@ LogicalResult SectionLowering::deliver(dist::PackOp pack, unsigned number) {
   Value value = pack.getValues()[number];
   auto type = mlir::cast<mlir::RankedTensorType>(
       mlir::cast<mlir::TypeAttr>(pack.getTypes()[number]).getValue());
-  if (type.getNumElements() == 0) return success();
   Value source = refOf(value), bucket = packTarget(pack);
   if (!source || !bucket) return failure();
   mlir::Operation* origin = value.getDefiningOp();
@@ -116,6 +186,34 @@ LogicalResult SectionLowering::deliver(dist::PackOp pack, unsigned number) {
   return success();
 }
 
+// The accumulator's shard that the first micro-batch's sum over ranks is: it
+// need not be brought there by a step of its own.
+Value SectionLowering::firstSum(dist::ReduceScatterOp scatter) {
+  if (section.getName() != "micro_first" || !scatter.getResult().hasOneUse())
+    return nullptr;
+  auto sum = mlir::dyn_cast<optim::AccumulateOp>(
+      *scatter.getResult().getUsers().begin());
+  if (!sum || sum.getAccumulator().getType() != scatter.getType())
+    return nullptr;
+  Value ref = refOf(sum.getAccumulator());
+  bool sized =
+      ref && !ref.getDefiningOp<sched::ValueOp>().getRankSizes().empty();
+  return scatter.getBounds() && !sized ? nullptr : ref;
+}
+
+// The part of a gathered bucket, gathered where the old one lies, that `value`
+// is: what only the gather right behind it reads is computed there.
+Value SectionLowering::gatheredPart(Value value) {
+  if (!value.hasOneUse()) return nullptr;
+  auto gather = mlir::dyn_cast<dist::AllGatherOp>(*value.getUsers().begin());
+  Value whole = gather ? wanted.lookup(gather.getResult()) : Value();
+  if (!whole || position + 1 >= static_cast<int64_t>(order.size()) ||
+      order[position + 1] != gather || order[position] != value.getDefiningOp())
+    return nullptr;
+  return refInto(builder, value.getLoc(), typeOf(value), whole,
+                 partOf(gather.getBounds(), typeOf(value).getNumElements()));
+}
+
 // Where a collective's result lies: where it was asked to, over the operand
 // where that is a sum nobody reads afterwards, or in scratch.
 Value SectionLowering::collectiveTarget(mlir::Operation* op) {
@@ -128,6 +226,7 @@ Value SectionLowering::collectiveTarget(mlir::Operation* op) {
     return refs[result] = source;
   auto scatter = mlir::dyn_cast<dist::ReduceScatterOp>(op);
   if (!scatter) return newResult(result, op);
+  if (Value sum = firstSum(scatter)) return refs[result] = sum;
   Window part = partOf(scatter.getBounds(), typeOf(result).getNumElements());
   if (source)
     return refs[result] =

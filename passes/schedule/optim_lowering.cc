@@ -199,6 +199,7 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
           return failure();
         return lowerAccumulateProduct(op);
       })
+      .Case([&](optim::ProductOp) { return lowerProduct(op); })
       // Folded into the kernels that read it.
       .Case([&](optim::AverageOp average) -> LogicalResult {
         for (mlir::Operation* user : average.getResult().getUsers())

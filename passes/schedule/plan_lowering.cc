@@ -67,7 +67,8 @@ sched::Category categoryOf(llvm::StringRef kind) {
 }  // namespace
 
 PlanLowering::PlanLowering(sched::PlanOp plan)
-    : builder(mlir::OpBuilder::atBlockEnd(&plan.getBody().front())) {}
+    : plan(plan),
+      builder(mlir::OpBuilder::atBlockEnd(&plan.getBody().front())) {}
 
 sched::SectionOp PlanLowering::addSection(mlir::Location loc,
                                           llvm::StringRef name) {

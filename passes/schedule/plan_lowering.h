@@ -9,6 +9,7 @@
 #include <string>
 
 #include "passes/emit/sidecar.h"
+#include "passes/schedule/plan_config.h"
 #include "passes/schedule/section_lowering.h"
 
 namespace heddle {
@@ -24,6 +25,11 @@ class PlanLowering {
 
   // A new section, and the lowering of `order` into it.
   sched::SectionOp addSection(mlir::Location loc, llvm::StringRef name);
+
+  // Writes `value` into the plan's configuration.
+  void record(llvm::StringRef key, llvm::json::Value value) {
+    recordInConfig(plan, key, std::move(value));
+  }
 
   const RefMap& given() const { return refs; }
   void give(mlir::Value value, mlir::Value ref) { refs[value] = ref; }
@@ -49,6 +55,7 @@ class PlanLowering {
                               llvm::StringRef name, mlir::Value ref,
                               const Sidecar& sidecar);
 
+  sched::PlanOp plan;
   mlir::OpBuilder builder;
   RefMap refs;
   std::map<std::string, mlir::Value> byKey;

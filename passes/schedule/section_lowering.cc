@@ -161,6 +161,14 @@ sched::Category SectionLowering::categoryOf(Value value) {
 
 Value SectionLowering::newResult(Value value, mlir::Operation* origin) {
   auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
+  if (auto slot = slotOf.find(value); slot != slotOf.end()) {
+    auto [pack, number] = slot->second;
+    Value bucket = packTarget(pack);
+    if (!bucket) return nullptr;
+    return refs[value] = refInto(builder, origin->getLoc(), type, bucket,
+                                 {pack.getOffsets()[number]});
+  }
+  if (Value part = gatheredPart(value)) return refs[value] = part;
   Value ref = makeBuffer(builder, origin->getLoc(), type, sched::Arena::Scratch,
                          categoryOf(value), "");
   refs[value] = ref;
@@ -268,7 +276,8 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
                    return rootOf(other) == rootOf(operand);
                  }) == 1;
     Value target;
-    if (operand.getType() == result.getType() && alone && diesHere(operand)) {
+    if (operand.getType() == result.getType() && alone &&
+        !slotOf.count(result) && diesHere(operand)) {
       target = refOf(operand);
     } else {
       Value source = refOf(operand);
@@ -311,7 +320,8 @@ LogicalResult SectionLowering::lowerCall(mlir::Operation* op) {
       target = refs[result];
     } else {
       for (auto [i, operand] : llvm::enumerate(op->getOperands())) {
-        if (!mayWriteOver(op, i) || !diesHere(operand)) continue;
+        if (slotOf.count(result) || !mayWriteOver(op, i) || !diesHere(operand))
+          continue;
         target = refs[result] = refOf(operand);
         break;
       }
@@ -346,7 +356,7 @@ LogicalResult SectionLowering::lowerKernel(graph::KernelOp op) {
     bool alone = over && llvm::count_if(op.getInputs(), [&](Value other) {
                            return rootOf(other) == rootOf(over);
                          }) == 1;
-    if (alone && diesHere(over)) {
+    if (alone && !slotOf.count(result) && diesHere(over)) {
       writes.push_back(refs[result] = refOf(over));
     } else {
       writes.push_back(newResult(result, op));

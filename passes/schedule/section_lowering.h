@@ -7,6 +7,9 @@
 #ifndef HEDDLE_PASSES_SCHEDULE_SECTION_LOWERING_H_
 #define HEDDLE_PASSES_SCHEDULE_SECTION_LOWERING_H_
 
+#include <map>
+#include <string>
+
 #include "ir/dist/DistDialect.h"
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
@@ -49,6 +52,21 @@ mlir::Value refInto(mlir::OpBuilder& builder, mlir::Location loc,
                     mlir::RankedTensorType type, mlir::Value source,
                     const Window& window = {});
 
+// The accumulation that takes a pack as its only reader: its slots are written
+// through the pack.
+optim::AccumulateOp accumulationOf(dist::PackOp pack);
+
+// How a section's gradients come into their buckets.
+struct Placements {
+  int64_t inPlace = 0;
+  struct Copies {
+    int64_t count = 0;
+    int64_t bytes = 0;
+  };
+  // By the operator that makes the gradient and why it is copied.
+  std::map<std::pair<std::string, std::string>, Copies> copied;
+};
+
 class SectionLowering {
  public:
   // `given` maps step arguments (and values of other sections) to refs of the
@@ -72,6 +90,8 @@ class SectionLowering {
   // `value` is computed into `ref`, where the op that makes it can.
   void placeInto(mlir::Value value, mlir::Value ref) { wanted[value] = ref; }
 
+  const Placements& getPlacements() const { return placements; }
+
   mlir::OpBuilder& getBuilder() { return builder; }
   sched::KernelOp kernel(
       mlir::Operation* origin, llvm::StringRef name,
@@ -80,8 +100,12 @@ class SectionLowering {
   void copy(mlir::Operation* origin, mlir::Value from, mlir::Value to);
 
  private:
-  // A sum of products (gemm_lowering.cc).
+  // Matrix products (gemm_lowering.cc): `out` is lhs · rhs, added to what it
+  // holds if `adds`.
   mlir::LogicalResult lowerAccumulateProduct(mlir::Operation* op);
+  mlir::LogicalResult lowerProduct(mlir::Operation* op);
+  void gemm(mlir::Operation* op, mlir::Value lhs, mlir::Value rhs,
+            mlir::Value out, bool transposed, bool adds);
 
   // Optimizer ops (optim_lowering.cc).
   mlir::LogicalResult lowerOptim(mlir::Operation* op);
@@ -95,11 +119,16 @@ class SectionLowering {
   // The stream that a collective, or the sum of what one brought, runs on.
   uint64_t streamFor(mlir::Operation* op);
   void planDeliveries();
+  // Why operand `number` of `pack` cannot be computed where the bucket has it;
+  // empty if it can.
+  std::string whyCopied(dist::PackOp pack, unsigned number);
   mlir::LogicalResult deliverAfter(mlir::Operation* op);
   mlir::LogicalResult deliver(dist::PackOp pack, unsigned number);
   mlir::Value packTarget(dist::PackOp pack);
   void clearGaps(dist::PackOp pack, mlir::Value bucket);
   mlir::Value collectiveTarget(mlir::Operation* op);
+  mlir::Value firstSum(dist::ReduceScatterOp scatter);
+  mlir::Value gatheredPart(mlir::Value value);
   // Muon (muon_lowering.cc).
   mlir::LogicalResult lowerMuon(optim::MuonOp op);
   mlir::Value muonCopyTarget(mlir::Value copy);
@@ -140,6 +169,9 @@ class SectionLowering {
   llvm::DenseMap<mlir::Operation*,
                  llvm::SmallVector<std::pair<dist::PackOp, unsigned>, 1>>
       deliveries;
+  // Values that are computed in their slot: the pack and its operand.
+  llvm::DenseMap<mlir::Value, std::pair<dist::PackOp, unsigned>> slotOf;
+  Placements placements;
   mlir::OpBuilder builder;
   Liveness liveness;
   int64_t position = 0;
