@@ -15,10 +15,10 @@ from heddle.compiler import compile_program, run_passes
 
 
 def phases(program, options):
-    """{phase: text} of a compilation, without its evaluation program."""
+    """{phase: text} of a compilation without its evaluation program, and the plan."""
     with tempfile.TemporaryDirectory() as folder:
-        compile_program(program, {**options, "save_phases": folder})
-        return {path.name.split(".")[1]: path.read_text() for path in pathlib.Path(folder).glob("step.*.mlir")}
+        plan = compile_program(program, {**options, "save_phases": folder})
+        return {path.name.split(".")[1]: path.read_text() for path in pathlib.Path(folder).glob("step.*.mlir")}, plan
 
 
 def finish(phase, text, overlap, config, verify=False):
@@ -41,7 +41,7 @@ def mutant(edit, phase, model, batch, *, verify=False, **arguments):
 
     def changed(program, options, evaluation=None):
         assert not program.constants, "a mutant would lose the program's constants"
-        texts = phases(program, options)
+        texts, _ = phases(program, options)
         recorded = re.search(r'config = "((?:[^"\\]|\\.)*)"', texts["sched"])[1]
         config = re.sub(r"\\([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), recorded)
         text = edit(texts[phase])
@@ -52,16 +52,17 @@ def mutant(edit, phase, model, batch, *, verify=False, **arguments):
         return heddle.compile(model, batch, **arguments)
 
 
-def schedule(model, batch, **arguments):
-    """The schedule's text of heddle.compile(model, batch, **arguments)."""
-    found = []
+def compiled(model, batch, **arguments):
+    """heddle.compile(model, batch, **arguments), and {phase: text} of its program. It cannot evaluate."""
+    found = {}
 
-    def look(text):
-        found.append(text)
-        return text + "\n"
+    def looked(program, options, evaluation=None):
+        texts, plan = phases(program, options)
+        found.update(texts)
+        return plan
 
-    mutant(look, "sched", model, batch, **arguments)
-    return found[0]
+    with mock.patch.object(heddle.step, "compile_program", looked):
+        return heddle.compile(model, batch, **arguments), found
 
 
 def section(text, name):

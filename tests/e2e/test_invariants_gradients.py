@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from families import FAMILIES
-from mutation import mutant, schedule, without_op
+from mutation import compiled, mutant, without_op
 from reference import joined, micro_batch, one_thread  # noqa: F401
 from small import CLIP, Eager, Net, arguments, deviation, optimizer, rows
 
@@ -164,10 +164,9 @@ def test_inv_15_each_dtype_is_the_one_asked_for(zero, dtypes):
     model, ranks = Net(), 4
     wanted = {name: dtypes.get(f"{name}_dtype", "fp32") for name in ("reduce", "accumulate", "master")}
     options = {**arguments(zero=zero, dp=ranks, **dtypes), "plan": heddle.Plan(zero=zero, dp=ranks, precision="bf16", clip=CLIP, **dtypes)}
-    text = schedule(model, rows(0, 2, torch.bfloat16), **options)
-    reduced = re.findall(r'sched\.collective "reduce_scatter".*: \(!sched\.ref<tensor<\d+x(\w+)>', text)
+    step, text = compiled(model, rows(0, 2, torch.bfloat16), **options)
+    reduced = re.findall(r'sched\.collective "reduce_scatter".*: \(!sched\.ref<tensor<\d+x(\w+)>', text["sched"])
     assert reduced and set(reduced) == {NAMES[wanted["reduce"]]}
-    step = heddle.compile(model, rows(0, 2, torch.bfloat16), **options)
     held = {kind: {entry["dtype"] for entry in step._executable.state if entry["kind"] == kind} for kind in ("accumulator", "master")}
     assert held == {"accumulator": {NAMES[wanted["accumulate"]]}, "master": {NAMES[wanted["master"]]}}
 

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from mutation import in_section, mutant, schedule, section, without_op
+from mutation import compiled, in_section, mutant, section, without_op
 from reference import one_thread  # noqa: F401
 from small import Eager, Net, arguments, deviation, rows
 from test_muon import orthogonal
@@ -109,7 +109,7 @@ def test_inv_18_newton_schulz_sees_whole_sums_once(zero, ranks):
     eager = lambda: Eager(Net().double(), "muon")  # noqa: E731
     four, one = (heddle.compile(Net().double(), rows(0, size), **options) for size in (2, 8))
     assert run(four, eager()) <= BOUND and run(one, eager()) <= BOUND
-    text = schedule(Net().double(), rows(0, 2), **options)
+    text = compiled(Net().double(), rows(0, 2), **options)[1]["sched"]
     listed = {name: re.findall(r"newton_schulz|aten::baddbmm|aten::bmm", text[slice(*section(text, name))]) for name in ("micro_first", "micro_next", "boundary")}
     assert listed["boundary"] and not listed["micro_first"] and not listed["micro_next"]
     assert four.explain()["newton_schulz"]["matrices"] == sum(four.explain()["newton_schulz"]["by_rank"]) == 3
