@@ -17,7 +17,7 @@ struct TrainingPipelineOptions {
   std::string mesh = "dp:1";   // axes and their sizes: "dp:4,ep:2"
   int zero = 0;                // ZeRO stage
   bool overlap = true;      // collectives beside computation, where ranks share
-  std::string reduceDtype;  // of gradients on the wire; empty: accumulators'
+  std::string reduceDtype;  // of gradients on the wire in stages 2 and 3
   int ep = 1;               // ranks that share the experts
   int sp = 1;               // ranks that share a sequence
   std::string optimizer = "{}";  // JSON of graph-append-optimizer

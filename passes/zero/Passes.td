@@ -35,7 +35,7 @@ def ZeroPartition : Pass<"zero-partition", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"stage", "stage", "int", "0", "ZeRO stage, 0 to 3">,
-    Option<"reduceDtype", "reduce-dtype", "std::string", "\"\"", "dtype of gradients on the wire in stages 2 and 3; empty: the accumulators'">
+    Option<"reduceDtype", "reduce-dtype", "std::string", "\"\"", "dtype of gradients on the wire in stages 2 and 3; empty: max(fp32, precision)">
   ];
   let dependentDialects = ["::heddle::dist::DistDialect", "::heddle::optim::OptimDialect"];
 }

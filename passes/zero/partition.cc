@@ -138,7 +138,7 @@ class Partition {
         llvm::cast<RankedTensorType>(first.getAccumulator().getType())
             .getElementType();
     int stage = stageOf(bucket);
-    Type wire = stage >= 2 && reduceType ? reduceType : accumulateType;
+    Type wire = stage >= 2 ? reduceType : accumulateType;
     llvm::SmallVector<Value> values;
     llvm::SmallVector<int64_t> offsets;
     llvm::SmallVector<Attribute> types;
@@ -521,6 +521,13 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
     }
     if (failed(checkReduceType(steps[0], *buckets, ranks, reduceType)))
       return signalPassFailure();
+    // Accumulators may be asked to be narrower than what is added up in them;
+    // the sum over ranks is not rounded for that.
+    Builder builder(&getContext());
+    if (!reduceType)
+      reduceType = steps[0].getPrecision() == "fp64"
+                       ? Type(builder.getF64Type())
+                       : builder.getF32Type();
     for (auto [i, step] : llvm::enumerate(steps)) {
       Partition partition(step, *buckets, ranks, stage, reduceType);
       if (failed(i == 0 ? partition.runTraining() : partition.runEvaluation()))

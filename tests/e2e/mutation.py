@@ -1,0 +1,88 @@
+"""A step compiled from a program that is changed on the way: what the tests of Heddle's invariants run to see themselves fail.
+
+The compiler saves a phase, `edit` rewrites its text, the passes that are left run on what it gives, and the step that comes out trains like any other. Nothing else differs, so a
+comparison that also holds for a mutant which breaks its property proves nothing.
+"""
+
+import pathlib
+import re
+import tempfile
+from unittest import mock
+
+import heddle
+import heddle.step
+from heddle.compiler import compile_program, run_passes
+
+
+def phases(program, options):
+    """{phase: text} of a compilation without its evaluation program, and the plan."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = compile_program(program, {**options, "save_phases": folder})
+        return {path.name.split(".")[1]: path.read_text() for path in pathlib.Path(folder).glob("step.*.mlir")}, plan
+
+
+def finish(phase, text, overlap, config, verify=False):
+    """The plan's bytes from the text of a phase. `verify`: let the compiler prove the schedule, which is what a mutant may not pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "step.plan"
+        passes = ["sched-verify"] * verify + [f"sched-write-plan{{path={path}}}"]
+        if phase == "dist":
+            lower = f"graph-lower-to-sched{{mode=train overlap={str(overlap).lower()} config={{{config}}}}}"
+            pipeline = f"graph.step(graph-inline-composites),{lower},sched.plan({','.join(['sched-plan-memory', 'sched-insert-events', *passes])})"
+        else:
+            pipeline = f"sched.plan({','.join(passes)})"
+        run_passes(heddle.Program(text, {}), f"builtin.module({pipeline})")
+        return path.read_bytes()
+
+
+def mutant(edit, phase, model, batch, *, verify=False, **arguments):
+    """heddle.compile(model, batch, **arguments) whose program is `edit`'s in `phase`: "dist", what the ZeRO passes leave, or "sched", what is written into the plan. It cannot
+    evaluate."""
+
+    def changed(program, options, evaluation=None):
+        assert not program.constants, "a mutant would lose the program's constants"
+        texts, _ = phases(program, options)
+        recorded = re.search(r'config = "((?:[^"\\]|\\.)*)"', texts["sched"])[1]
+        config = re.sub(r"\\([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), recorded)
+        text = edit(texts[phase])
+        assert text != texts[phase], "the edit changed nothing"
+        return finish(phase, text, options["overlap"], config, verify)
+
+    with mock.patch.object(heddle.step, "compile_program", changed):
+        return heddle.compile(model, batch, **arguments)
+
+
+def compiled(model, batch, **arguments):
+    """heddle.compile(model, batch, **arguments), and {phase: text} of its program. It cannot evaluate."""
+    found = {}
+
+    def looked(program, options, evaluation=None):
+        texts, plan = phases(program, options)
+        found.update(texts)
+        return plan
+
+    with mock.patch.object(heddle.step, "compile_program", looked):
+        return heddle.compile(model, batch, **arguments), found
+
+
+def section(text, name):
+    """(start, end) of a section in a schedule's text."""
+    start = text.index(f'sched.section "{name}"')
+    end = text.find("sched.section", start + 1)
+    return start, end if end >= 0 else len(text)
+
+
+def in_section(name, pattern, replacement):
+    """An edit of every match inside one section of a schedule."""
+
+    def edit(text):
+        start, end = section(text, name)
+        return text[:start] + re.sub(pattern, replacement, text[start:end]) + text[end:]
+
+    return edit
+
+
+def without_op(text, line):
+    """`text` without the op of this line, its result replaced by its first operand."""
+    result, operand = re.match(r'\s*(%\S+) = "[\w.]+"\((%[\w#]+)', line).groups()
+    return re.sub(rf"(?<!\S){re.escape(result)}\b|(?<=[(\s]){re.escape(result)}\b", operand, text.replace(line + "\n", ""))
