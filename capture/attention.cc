@@ -112,12 +112,17 @@ SDPBackend Choose(const Session& session, const Call& call) {
       call.scale, call.enable_gqa));
 }
 
-std::optional<at::Tensor> AdditiveMask(const Call& call) {
+// What is added where a boolean mask hides a key. PyTorch gives cuDNN a finite
+// number, the least of fp16.
+constexpr double kMasked = -std::numeric_limits<double>::infinity();
+constexpr double kCudnnMasked = -65504.0;
+
+std::optional<at::Tensor> AdditiveMask(const Call& call,
+                                       double hidden = kMasked) {
   if (!call.mask || call.mask->scalar_type() != at::kBool) return call.mask;
-  return at::where(
-      *call.mask, 0.0,
-      at::scalar_tensor(-std::numeric_limits<double>::infinity(),
-                        call.mask->options().dtype(call.query.scalar_type())));
+  return at::where(*call.mask, 0.0,
+                   at::scalar_tensor(hidden, call.mask->options().dtype(
+                                                 call.query.scalar_type())));
 }
 
 at::Tensor Math(const Call& call) {
@@ -196,26 +201,15 @@ at::Tensor ScaledDotProductAttention(
               "heddle.capture: ", session->Place(kOperator),
               ": the target chose attention backend ", static_cast<int>(choice),
               ", which is not known here");
-  TORCH_CHECK(
-      dropout_p == 0.0, "heddle.capture: ", session->Place(kOperator),
-      ": dropout inside a fused attention kernel is not captured, because its "
-      "generator state has a type that programs do not have. Set attention "
-      "dropout to 0, or choose the MATH backend with "
-      "torch.nn.attention.sdpa_kernel");
   switch (choice) {
     case SDPBackend::flash_attention:
       return FlashCuda(call);
     case SDPBackend::efficient_attention:
       return Efficient(call);
     case SDPBackend::cudnn_attention:
-      TORCH_CHECK(!call.mask || call.mask->scalar_type() != at::kBool,
-                  "heddle.capture: ", session->Place(kOperator),
-                  ": cuDNN attention with a boolean mask is not captured; give "
-                  "an additive mask or choose another backend with "
-                  "torch.nn.attention.sdpa_kernel");
       return std::get<0>(at::_scaled_dot_product_cudnn_attention(
-          query, key, value, call.mask, NeedsLogSumExp(call), dropout_p,
-          is_causal, false, scale));
+          query, key, value, AdditiveMask(call, kCudnnMasked),
+          NeedsLogSumExp(call), dropout_p, is_causal, false, scale));
     default:
       TORCH_CHECK(false, "heddle.capture: ", session->Place(kOperator),
                   ": the GPU has no attention kernel for these tensors under "

@@ -202,6 +202,20 @@ void Session::RecordReshape(const c10::OperatorHandle& op,
   stack->emplace_back(std::move(self));
 }
 
+// The id of the draw whose generator state an operator takes as an operand, or
+// -1.
+int64_t Session::DrawnAgain(const OpRecord& record) const {
+  const auto& arguments = record.schema->arguments();
+  for (size_t i = 0; i < arguments.size() && i < record.arguments.size(); ++i) {
+    if (arguments[i].name() != "philox_seed" ||
+        record.arguments[i].values.empty())
+      continue;
+    auto state = generator_states_.find(record.arguments[i].values[0]);
+    if (state != generator_states_.end()) return state->second;
+  }
+  return -1;
+}
+
 void Session::RecordCall(const c10::OperatorHandle& original,
                          torch::jit::Stack* stack) {
   c10::OperatorHandle op = original;
@@ -260,9 +274,6 @@ void Session::RecordCall(const c10::OperatorHandle& original,
   record.name = called;
   record.schema = &op.schema();
   LinkToAutograd(record);
-  if (HasTag(op, at::Tag::nondeterministic_seeded) &&
-      DrawsNumbers(op.schema(), *stack, base))
-    record.rng_id = next_rng_++;
 
   torch::jit::Stack meta_stack;
   std::vector<std::pair<const c10::TensorImpl*, at::Tensor>>
@@ -334,6 +345,11 @@ void Session::RecordCall(const c10::OperatorHandle& original,
     }
   }
 
+  record.rng_id = DrawnAgain(record);
+  if (record.rng_id < 0 && HasTag(op, at::Tag::nondeterministic_seeded) &&
+      DrawsNumbers(op.schema(), *stack, base))
+    record.rng_id = next_rng_++;
+
   try {
     InferOnMeta(op, options_.target == "cpu", &meta_stack);
   } catch (const std::exception& error) {
@@ -402,12 +418,18 @@ void Session::RecordCall(const c10::OperatorHandle& original,
     RememberForward(record);
   }
   if (lazy) lazily_read_.insert(StorageIdOf(results[0].toTensor()));
+  const int64_t drawn = record.rng_id;
   tape_.ops.push_back(std::move(record));
-  // Fused attention without dropout: its generator state is nothing (infer.cc),
-  // and its backward takes tensors for it that it does not read.
+  // The generator state that fused attention returns for its backward is no
+  // value of the program (infer.cc): zeros stand for it. Where there is dropout
+  // they lead the backward to the id of the draw, from which a run knows the
+  // state; else nobody reads them.
   if (options_.target == "cuda") {
-    for (size_t i : GeneratorStateResults(called))
+    for (size_t i : GeneratorStateResults(called)) {
       results[i] = EmitScalarTensor(at::scalar_tensor(0, at::kLong));
+      if (drawn >= 0)
+        generator_states_[Use(results[i].toTensor(), name)] = drawn;
+    }
   }
   if (cast_back) results[0] = results[0].toTensor().to(*cast_back);
   for (size_t i = 0; i < running.size(); ++i)

@@ -133,6 +133,7 @@ class Session {
                                     c10::ArrayRef<c10::IValue> arguments);
   at::Tensor ReadOnHost(const at::Tensor& tensor, const std::string& op);
   at::Tensor EmitScalarTensor(const at::Tensor& host);
+  int64_t DrawnAgain(const OpRecord& record) const;
   void LinkToAutograd(OpRecord& record);
   bool Repeats() const;
   size_t CallHash(const OpRecord& record) const;
@@ -169,6 +170,8 @@ class Session {
                      // find what they repeat.
   std::unordered_map<int32_t, int32_t>
       repeated_storages_;  // Storage that a checkpoint made again -> the first.
+  std::unordered_map<ValueId, int64_t>
+      generator_states_;  // Stand-ins for the state before a draw -> its id.
   std::unordered_set<int32_t>
       lazily_read_;  // Storages of both sides of a conjugated or negated view.
   uint64_t first_sequence_ = 0;

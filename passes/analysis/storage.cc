@@ -47,6 +47,9 @@ bool mayWriteOver(mlir::Operation* op, unsigned operand) {
       mlir::dyn_cast<mlir::RankedTensorType>(op->getResult(0).getType());
   if (!type || source.getType() != type || !sched::geometryOf(type).dense())
     return false;
+  // Loops over complex numbers round otherwise where they write over what they
+  // read: compilers keep two versions of them.
+  if (mlir::isa<mlir::ComplexType>(type.getElementType())) return false;
   // Another operand in the same storage but elsewhere in it would be
   // overwritten before it is read.
   for (mlir::Value other : op->getOperands())

@@ -219,7 +219,10 @@ FailureOr<llvm::SmallVector<Value>> functionalForm(
                  << row->atenName << " and use its result",
              failure();
     }
-    bool fits = row && row->numResults == 1 &&
+    // Complex arithmetic rounds otherwise in place than out of place.
+    bool rounds = row && row->pointwise &&
+                  llvm::isa<mlir::ComplexType>(result.getElementType());
+    bool fits = row && row->numResults == 1 && !rounds &&
                 row->numArgs == static_cast<int>(decoded.args.size()) &&
                 (followsSelf(*row) ||
                  (row->pointwise &&

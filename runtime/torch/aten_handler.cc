@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/torch/aten_args.h"
+#include "runtime/torch/drawn_state.h"
 #include "runtime/torch/handlers.h"
 
 namespace heddle::torch_runtime {
@@ -32,8 +33,9 @@ std::string List(c10::ArrayRef<int64_t> ints) {
 }
 
 // Replay draws from the default generator in recorded order. A step that a
-// checkpoint runs again carries the same id as the first one and must draw the
-// same numbers, after which the sequence goes on where it was.
+// checkpoint runs again, or that repeats a dropout in backward, carries the
+// same id as the first one and must draw the same numbers, after which the
+// sequence goes on where it was.
 class ReplayedDraws {
  public:
   explicit ReplayedDraws(c10::Device device) : device_(device) {}
@@ -107,12 +109,13 @@ class BorrowedGenerator {
 class AtenStep final : public exec::PreparedStep {
  public:
   AtenStep(std::shared_ptr<Shared> shared, c10::OperatorHandle op,
-           BoxedArgs args, const plan::Plan& plan, const plan::Step& step,
-           TensorTable& tensors, bool seed_random,
-           std::shared_ptr<ReplayedDraws> draws)
+           BoxedArgs args, std::optional<DrawnState> drawn,
+           const plan::Plan& plan, const plan::Step& step, TensorTable& tensors,
+           bool seed_random, std::shared_ptr<ReplayedDraws> draws)
       : shared_(std::move(shared)),
         op_(std::move(op)),
         args_(std::move(args)),
+        drawn_(drawn),
         plan_(plan),
         step_(step),
         seed_random_(seed_random && step.rng_id >= 0),
@@ -151,6 +154,7 @@ class AtenStep final : public exec::PreparedStep {
             generator.set_current_seed(RandomSeed(context.seed, context.step,
                                                   context.micro, step_.rng_id));
           }
+          if (drawn_.has_value()) drawn_->Give(shared_->device, stack_);
           op_.callBoxed(stack_);
           std::vector<at::Tensor> outputs;
           if (absl::Status status = Flatten(&outputs); !status.ok())
@@ -318,6 +322,7 @@ class AtenStep final : public exec::PreparedStep {
   std::shared_ptr<Shared> shared_;
   c10::OperatorHandle op_;
   BoxedArgs args_;
+  std::optional<DrawnState> drawn_;
   const plan::Plan& plan_;
   const plan::Step& step_;
   bool seed_random_;
@@ -353,9 +358,11 @@ class AtenHandler final : public exec::StepHandler {
     absl::StatusOr<BoxedArgs> args =
         BoxArgs(op->schema(), step, tensors, shared_->device);
     if (!args.ok()) return args.status();
+    absl::StatusOr<std::optional<DrawnState>> drawn = DrawnState::Of(*op, step);
+    if (!drawn.ok()) return drawn.status();
     return std::unique_ptr<exec::PreparedStep>(
-        new AtenStep(shared_, *op, *std::move(args), plan, step, tensors,
-                     seed_random_, draws_));
+        new AtenStep(shared_, *op, *std::move(args), *drawn, plan, step,
+                     tensors, seed_random_, draws_));
   }
 
   // On a GPU, where one executable draws, the generator is borrowed for a whole

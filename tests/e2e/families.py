@@ -57,6 +57,20 @@ def deepseek_v3_no_q_lora(batch, seq, big=False):
     return _deepseek(batch, seq, big, q_lora_rank=None, n_group=1, topk_group=1)
 
 
+def deepseek_v2(batch, seq, big=False):
+    """Rotary positions as a product of complex numbers."""
+    heads = 8 if big else 4
+    config = _dense(hf.DeepseekV2Config, big, n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=256 if big else 32, n_shared_experts=1, first_k_dense_replace=1, kv_lora_rank=32, q_lora_rank=48,
+                    qk_rope_head_dim=16, qk_nope_head_dim=32, v_head_dim=32, num_attention_heads=heads, num_key_value_heads=heads)
+    return _causal(config, batch, seq)
+
+
+def llama4(batch, seq, big=False):
+    """Complex rotary positions too, a shared expert, and layers without positions."""
+    config = _dense(hf.Llama4TextConfig, big, head_dim=64 if big else 16, intermediate_size_mlp=1024 if big else 96, num_local_experts=4, num_experts_per_tok=1, no_rope_layers=[1, 0], pad_token_id=0)
+    return _causal(config, batch, seq, hf.Llama4ForCausalLM)
+
+
 def _gpt2(batch, seq, big, dropout):
     config = hf.GPT2Config(vocab_size=320, n_positions=1024, n_embd=512 if big else 64, n_layer=2, n_head=8 if big else 4, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
     return _causal(config, batch, seq)
@@ -128,4 +142,4 @@ def qwen3_next(batch, seq, big=False):
     return _causal(config, batch, seq)
 
 
-FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v3, deepseek_v3_no_q_lora, gpt2, gpt2_dropout, bert_dropout, vit, llava, qwen2_vl, opt, qwen3_next)}
+FAMILIES = {f.__name__: f for f in (llama, llama_tied, qwen3, mixtral, qwen3_moe, deepseek_v2, deepseek_v3, deepseek_v3_no_q_lora, llama4, gpt2, gpt2_dropout, bert_dropout, vit, llava, qwen2_vl, opt, qwen3_next)}

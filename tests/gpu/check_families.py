@@ -1,11 +1,12 @@
-"""heddle.check on a GPU: every family, bf16, once for each attention backend; one line each.
+"""heddle.check on a GPU: every family, once for each attention backend; one line each, and at the end how many of each kind.
 
-Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--big] [--deterministic]
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--precision bf16] [--big] [--padded] [--checkpointed] [--deterministic]
 
 A line says `bit_identical`, or how far loss and gradients are from eager's, beside how far eager is from itself over five runs (a kernel with atomics repeats no bits).
 """
 
 import argparse
+import collections
 import contextlib
 import os
 import pathlib
@@ -25,12 +26,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 BACKENDS = {"math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "default": None}
 
 
-def eager_spread(model, batch, device, runs=5):
+def eager_spread(model, batch, device, precision, runs=5):
     """The largest difference of any gradient between eager runs from one generator state."""
     state, first, largest = generator_state(device), None, 0.0
     for _ in range(runs):
         set_generator_state(device, state)
-        gradients = eager_step(model, batch, None, "bf16", device)[2]
+        gradients = eager_step(model, batch, None, precision, device)[2]
         first = first or gradients
         largest = max([largest, *(float((gradients[name].double() - first[name].double()).abs().max()) for name in first)])
     return largest
@@ -53,15 +54,26 @@ def break_silu():
     checking.eager_step = broken
 
 
-def line(family, backend, device, shape, big):
-    model, batch = families.FAMILIES[family](*shape, big=big)
+def padded(batch):
+    """Rows that begin with padding, so that attention is given a boolean mask."""
+    batch["attention_mask"][0, :5] = 0
+    batch["labels"][0, :5] = -100
+
+
+def line(family, backend, args):
+    device, precision = args.device, args.precision
+    model, batch = families.FAMILIES[family](*map(int, args.shape.split("x")), big=args.big)
+    if args.padded and "attention_mask" in batch:
+        padded(batch)
+    if args.checkpointed:
+        model.gradient_checkpointing_enable()
     with sdpa_kernel(BACKENDS[backend]) if BACKENDS[backend] is not None else contextlib.nullcontext():
         try:
-            eager_step(model, batch, None, "bf16", device)
+            eager_step(model, batch, None, precision, device)
         except RuntimeError as error:
-            return f"eager refuses: {str(error).splitlines()[0][:120]}"
+            return f"eager_refuses: {str(error).splitlines()[0][:120]}"
         try:
-            report = heddle.check(model, batch, device=device, precision="bf16")
+            report = heddle.check(model, batch, device=device, precision=precision)
         except (heddle.HeddleError, RuntimeError) as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
         counters = {name: report.stats["counters"][name] for name in ("escaped", "outside_workspace", "unplanned_copies") if report.stats["counters"][name]}
@@ -69,7 +81,7 @@ def line(family, backend, device, shape, big):
             return f"bit_identical {counters or ''}"
         wrong = sum(difference != 0 for difference in report.gradients.values())
         return (f"max_abs_diff {report.max_abs_diff:.3e} in {wrong}/{len(report.gradients)} gradients, loss {report.loss} against {report.eager_loss}, "
-                f"eager against itself {eager_spread(model, batch, device):.3e}, first {report.first_divergence} {counters or ''}")
+                f"eager against itself {eager_spread(model, batch, device, precision):.3e}, first {report.first_divergence} {counters or ''}")
 
 
 def main():
@@ -79,6 +91,9 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shape", default="2x64", help="batch x sequence")
     parser.add_argument("--big", action="store_true")
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--padded", action="store_true", help="the first row begins with padding")
+    parser.add_argument("--checkpointed", action="store_true", help="with gradient checkpointing")
     parser.add_argument("--deterministic", action="store_true", help="both sides under torch.use_deterministic_algorithms")
     parser.add_argument("--break-silu", action="store_true", help="eager's silu is off by one bit: a family that uses it must differ, and silu be named")
     args = parser.parse_args()
@@ -87,11 +102,14 @@ def main():
         torch.utils.deterministic.fill_uninitialized_memory = False
     if args.break_silu:
         break_silu()
-    shape = tuple(map(int, args.shape.split("x")))
+    kinds = collections.Counter()
     for family in args.families.split(","):
         for backend in args.backends.split(","):
             start = time.time()
-            print(f"{family:24}{backend:10}{line(family, backend, args.device, shape, args.big)} ({time.time() - start:.1f} s)", flush=True)
+            found = line(family, backend, args)
+            kinds[(backend, found.split(" ", 1)[0].strip(":"))] += 1
+            print(f"{family:24}{backend:10}{found} ({time.time() - start:.1f} s)", flush=True)
+    print(*(f"{backend}: {count} {kind}" for (backend, kind), count in sorted(kinds.items())), sep="\n")
 
 
 if __name__ == "__main__":

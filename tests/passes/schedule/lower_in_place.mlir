@@ -20,6 +20,23 @@
 
 // -----
 
+// Tests that a complex kernel writes over nothing: in place it would round otherwise.
+// CHECK: sched.section "replay"
+// CHECK: sched.aten "aten::neg"({{.+}}) -> (%[[A:[0-9]+]])
+// CHECK-NOT: -> (%[[A]])
+// CHECK: sched.result "output" "b"
+"builtin.module"() ({
+  "graph.step"() <{arg_roles = [#graph.input<"x">], format_version = 1 : i64, precision = "fp32", result_roles = [#graph.output<"b">],
+                   target = "cpu", torch_version = "2.11.0"}> ({
+  ^bb0(%x: tensor<4xcomplex<f32>>):
+    %a = "graph.neg"(%x) : (tensor<4xcomplex<f32>>) -> tensor<4xcomplex<f32>>
+    %b = "graph.mul.Tensor"(%a, %x) : (tensor<4xcomplex<f32>>, tensor<4xcomplex<f32>>) -> tensor<4xcomplex<f32>>
+    "graph.return"(%b) : (tensor<4xcomplex<f32>>) -> ()
+  }) : () -> ()
+}) : () -> ()
+
+// -----
+
 // Tests that an operand is kept where the op reads the same storage in another geometry: half of it would be overwritten before it is read.
 // CHECK: sched.section "replay"
 // CHECK: sched.aten "aten::exp"({{.+}}) -> (%[[A:[0-9]+]])
