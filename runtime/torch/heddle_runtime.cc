@@ -65,6 +65,7 @@ class Executable : public torch::CustomClassHolder {
     ranks_->SetScalar(name, value);
   }
   int64_t Size() { return ranks_->size(); }
+  int64_t Local() { return ranks_->local(); }
   c10::Dict<std::string, at::Tensor> Run(
       std::string section, c10::Dict<std::string, at::Tensor> inputs) {
     RequireOneRank("run");
@@ -216,6 +217,7 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("get_state_ranks", &Executable::GetStateRanks)
       .def("set_scalar", &Executable::SetScalar)
       .def("ranks", &Executable::Size)
+      .def("local", &Executable::Local)
       .def("run", &Executable::Run)
       .def("run_ranks", &Executable::RunRanks)
       .def("run_traced", &Executable::RunTraced)
