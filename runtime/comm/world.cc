@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -62,6 +63,25 @@ void ExitProcess(const absl::Status& why) {
   _exit(2);
 }
 
+absl::Status FillFromEnvironment(const Environment& get,
+                                 WorldOptions* options) {
+  if (const char* text = get("HEDDLE_DEADLINE");
+      text != nullptr && options->deadline == absl::ZeroDuration()) {
+    double seconds = 0;
+    if (!absl::SimpleAtod(text, &seconds) || !(seconds > 0) || seconds > 1e9)
+      return absl::InvalidArgumentError(
+          absl::StrCat("the environment variable HEDDLE_DEADLINE is '", text,
+                       "', not a positive number of seconds"));
+    options->deadline = absl::Seconds(seconds);
+  }
+  if (options->deadline == absl::ZeroDuration())
+    options->deadline = WorldOptions().deadline;
+  if (const char* folder = get("HEDDLE_DUMPS");
+      folder != nullptr && options->dump_directory.empty())
+    options->dump_directory = folder;
+  return absl::OkStatus();
+}
+
 World::World(int rank, int size, std::shared_ptr<Store> store,
              WorldOptions options)
     : rank_(rank),
@@ -85,11 +105,8 @@ absl::StatusOr<std::unique_ptr<World>> World::Create(
                      "; it must be positive"));
   auto world = std::unique_ptr<World>(
       new World(rank, size, std::move(store), std::move(options)));
-  absl::StatusOr<std::unique_ptr<Backend>> backend =
-      make_backend(&world->recorder_);
+  absl::StatusOr<Backend*> backend = world->AddBackend(make_backend);
   if (!backend.ok()) return backend.status();
-  world->backend_ = *std::move(backend);
-  world->recorder_.SetBackend(world->backend_->name());
   world->watchdog_ = std::thread([w = world.get()] { w->Watch(); });
   return world;
 }
@@ -104,12 +121,34 @@ World::~World() {
   if (watchdog_.joinable()) watchdog_.join();
 }
 
+absl::StatusOr<Backend*> World::AddBackend(const MakeBackend& make_backend) {
+  absl::StatusOr<std::unique_ptr<Backend>> backend = make_backend(&recorder_);
+  if (!backend.ok()) return backend.status();
+  backends_.push_back(*std::move(backend));
+  std::string names;
+  for (const auto& b : backends_)
+    absl::StrAppend(&names, names.empty() ? "" : "+", b->name());
+  recorder_.SetBackend(names);
+  return backends_.back().get();
+}
+
 absl::StatusOr<Communicator*> World::Connect(std::string name,
-                                             std::vector<int> ranks) {
+                                             std::vector<int> ranks,
+                                             Backend* backend) {
   absl::StatusOr<Group> group =
       MakeGroup(std::move(name), std::move(ranks), rank_);
   if (!group.ok()) return group.status();
   if (absl::Status s = status(); !s.ok()) return s;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto& known : communicators_) {
+      if (known->group().name != group->name) continue;
+      if (known->group().ranks == group->ranks) return known.get();
+      return absl::InvalidArgumentError(
+          absl::StrCat("rank ", rank_, " connects to group ", group->name,
+                       ", which it knows with other ranks"));
+    }
+  }
   // A rank that does not come to the meeting is missing like any other.
   recorder_.AddGroup(group->name, group->ranks);
   trace::Record record;
@@ -118,7 +157,7 @@ absl::StatusOr<Communicator*> World::Connect(std::string name,
   const uint64_t ticket = recorder_.Enqueued(std::move(record));
   recorder_.Started(ticket);
   absl::StatusOr<std::unique_ptr<Communicator>> made =
-      backend_->Connect(*group);
+      (backend == nullptr ? backends_[0].get() : backend)->Connect(*group);
   if (!made.ok()) {
     recorder_.Failed(ticket, std::string(made.status().message()));
     return made.status();
@@ -171,6 +210,45 @@ absl::Status World::Agree(const Identity& identity) {
       FirstDifference(different, texts[0], texts[1]));
 }
 
+absl::Status World::Publish(const std::string& key, const std::string& value) {
+  const absl::Status set = store_->Set(key, value);
+  return set.ok() ? set : Fail(set);
+}
+
+absl::StatusOr<std::string> World::Await(const std::string& key, int from) {
+  const std::string life_key = RankKey("alive", from);
+  std::string life;
+  absl::Time seen = absl::Now();
+  absl::Duration pause = absl::Milliseconds(1);
+  for (;;) {
+    if (absl::Status s = status(); !s.ok()) return s;
+    const auto value = store_->TryGet(key);
+    if (!value.ok()) return Fail(value.status());
+    if (value->has_value()) return **value;
+    const auto sign = store_->TryGet(life_key);
+    if (!sign.ok()) return Fail(sign.status());
+    if (sign->has_value() && **sign != life) {
+      life = **sign;
+      seen = absl::Now();
+    }
+    if (absl::Now() - seen > options_.deadline - grace_)
+      return Fail(absl::DeadlineExceededError(absl::StrCat(
+          "rank ", from, " is missing: it gave no sign of life for ",
+          absl::FormatDuration(options_.deadline - grace_), " while rank ",
+          rank_, " waited for its ", key)));
+    absl::SleepFor(pause);
+    pause = std::min(pause * 2, absl::Milliseconds(20));
+  }
+}
+
+void World::Wake() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    woken_ = true;
+  }
+  changed_.notify_all();
+}
+
 absl::Status World::Fail(const absl::Status& why) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -193,6 +271,7 @@ void World::Raise(const std::string& reason) {
     raised_ = true;
   }
   changed_.notify_all();
+  if (options_.on_raise) options_.on_raise();
 }
 
 bool World::Stalled() const {
@@ -208,11 +287,15 @@ void World::Watch() {
     {
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait_for(lock, absl::ToChronoNanoseconds(tick_),
-                        [&] { return stopping_ || raised_; });
+                        [&] { return stopping_ || raised_ || woken_; });
       if (stopping_ && !raised_) return;
       raised = raised_;
+      woken_ = false;
       for (auto& communicator : communicators_) communicator->Poll();
     }
+    if (options_.announce)
+      (void)store_->Set(RankKey("alive", rank_),
+                        absl::StrCat(++signs_of_life_));
     if (!raised) {
       const auto abort = store_->TryGet(kAbortKey);
       raised = abort.ok() && abort->has_value();
@@ -327,8 +410,10 @@ void World::Conclude() {
 void World::Leave() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (concluded_ || raised_ || watchdog_.get_id() == std::thread::id())
+    if (concluded_ || raised_ || left_ ||
+        watchdog_.get_id() == std::thread::id())
       return;
+    left_ = true;
   }
   recorder_.SetLeft();
   const trace::Dump dump = trace::Recent(recorder_.Snapshot(), kPostedRecords);

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "runtime/comm/communicator.h"
+#include "runtime/comm/rank_environment.h"
 #include "runtime/comm/store.h"
 #include "runtime/trace/flight_recorder.h"
 #include "runtime/trace/verdict.h"
@@ -41,7 +42,18 @@ struct WorldOptions {
   // Called once, on the watchdog's thread, when the verdict is known and the
   // dump is written. Ranks that are processes give ExitProcess.
   std::function<void(const absl::Status&)> on_failure;
+  // Called when this rank says that it cannot go on, before there is a verdict.
+  std::function<void()> on_raise;
+  // The watchdog keeps saying in the store that this process lives, for ranks
+  // that wait for something other than a collective (Await).
+  bool announce = false;
 };
+
+// HEDDLE_DEADLINE (seconds) and HEDDLE_DUMPS (a directory) where `options` says
+// nothing else: a deadline of zero, an empty directory. InvalidArgument names
+// the variable.
+[[nodiscard]] absl::Status FillFromEnvironment(const Environment& get,
+                                               WorldOptions* options);
 
 // Prints the message to stderr and ends the process with exit code 2.
 void ExitProcess(const absl::Status& why);
@@ -68,9 +80,13 @@ class World {
   trace::FlightRecorder& recorder() { return recorder_; }
 
   // Every rank of the group calls this, for its groups in one global order. The
-  // world owns the communicator.
-  [[nodiscard]] absl::StatusOr<Communicator*> Connect(std::string name,
-                                                      std::vector<int> ranks);
+  // world owns the communicator; who asks for a name again gets the same one.
+  // `backend`: one of AddBackend's, or null for the world's own.
+  [[nodiscard]] absl::StatusOr<Communicator*> Connect(
+      std::string name, std::vector<int> ranks, Backend* backend = nullptr);
+  // Another transport under the same watchdog.
+  [[nodiscard]] absl::StatusOr<Backend*> AddBackend(
+      const MakeBackend& make_backend);
 
   // Compares `identity` with every other rank's. FailedPrecondition, the same
   // on all, names the first rank that differs from rank 0 and the line.
@@ -80,6 +96,21 @@ class World {
   // cause that all ranks report; returns the verdict. Also the way to turn an
   // error of a collective into the verdict.
   [[nodiscard]] absl::Status Fail(const absl::Status& why);
+
+  // A value for every other rank, under a key that is used once.
+  [[nodiscard]] absl::Status Publish(const std::string& key,
+                                     const std::string& value);
+  // The value that rank `from` publishes. Waits for as long as that rank's
+  // process gives signs of life (`announce`): what it does may take its time.
+  [[nodiscard]] absl::StatusOr<std::string> Await(const std::string& key,
+                                                  int from);
+
+  // Makes the watchdog look at once: another rank of this process has failed.
+  void Wake();
+  // Says that this rank has ended in good order, and keeps the store that it
+  // may hold until the others have. The destructor does so too; a process that
+  // never destroys its world calls it before it exits.
+  void Leave();
 
   // OK, or the verdict.
   [[nodiscard]] absl::Status status() const;
@@ -94,7 +125,6 @@ class World {
   void Conclude();
   std::map<int, trace::Dump> CollectDumps(bool& store_gone);
   void AwaitOthers(const std::map<int, trace::Dump>& dumps);
-  void Leave();
 
   const int rank_;
   const int size_;
@@ -103,14 +133,17 @@ class World {
   const absl::Duration grace_;
   const absl::Duration tick_;
   trace::FlightRecorder recorder_;
-  std::unique_ptr<Backend> backend_;
+  std::vector<std::unique_ptr<Backend>> backends_;
   int agreements_ = 0;
+  uint64_t signs_of_life_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Communicator>> communicators_;
   bool stopping_ = false;
   bool raised_ = false;
+  bool woken_ = false;
+  bool left_ = false;
   bool concluded_ = false;
   absl::Status status_;
   trace::Verdict verdict_;

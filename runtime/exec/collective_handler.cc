@@ -3,6 +3,7 @@
 
 #include "runtime/exec/collective_handler.h"
 
+#include <algorithm>
 #include <set>
 #include <vector>
 
@@ -130,8 +131,22 @@ int64_t CoordinateOf(const plan::Plan& plan, int rank,
   return rank / RankStep(plan, axis) % plan::AxisSize(plan, axis);
 }
 
+bool HasCollectives(const plan::Section& section) {
+  return std::any_of(section.steps.begin(), section.steps.end(),
+                     [](const plan::Step& step) {
+                       return step.kind == plan::StepKind::kCollective;
+                     });
+}
+
+bool HasCollectives(const plan::Plan& plan) {
+  return std::any_of(
+      plan.sections.begin(), plan.sections.end(),
+      [](const plan::Section& section) { return HasCollectives(section); });
+}
+
 absl::StatusOr<std::shared_ptr<Communicators>> Communicators::Connect(
-    const plan::Plan& plan, int rank, comm::Backend& backend) {
+    const plan::Plan& plan, std::shared_ptr<comm::World> world,
+    comm::Backend* backend) {
   std::set<std::pair<std::string, uint16_t>> needed;
   for (const plan::Section& section : plan.sections) {
     for (const plan::Step& step : section.steps) {
@@ -143,22 +158,21 @@ absl::StatusOr<std::shared_ptr<Communicators>> Communicators::Connect(
     }
   }
   auto communicators = std::make_shared<Communicators>();
+  communicators->world_ = world;
   for (const auto& key : needed) {
     const auto& [axis, stream] = key;
     const int64_t apart = RankStep(plan, axis);
-    const int64_t first = rank - CoordinateOf(plan, rank, axis) * apart;
+    const int64_t first =
+        world->rank() - CoordinateOf(plan, world->rank(), axis) * apart;
     std::vector<int> ranks;
     for (int64_t c = 0; c < plan::AxisSize(plan, axis); ++c)
       ranks.push_back(static_cast<int>(first + c * apart));
     // Groups along one axis differ by their first rank.
-    absl::StatusOr<comm::Group> group = comm::MakeGroup(
+    absl::StatusOr<comm::Communicator*> connected = world->Connect(
         absl::StrCat(axis, ".", plan.streams[stream], ".", ranks.front()),
-        ranks, rank);
-    if (!group.ok()) return group.status();
-    absl::StatusOr<std::unique_ptr<comm::Communicator>> connected =
-        backend.Connect(*group);
+        ranks, backend);
     if (!connected.ok()) return connected.status();
-    communicators->communicators_[key] = *std::move(connected);
+    communicators->communicators_[key] = *connected;
   }
   return communicators;
 }
@@ -166,11 +180,7 @@ absl::StatusOr<std::shared_ptr<Communicators>> Communicators::Connect(
 comm::Communicator* Communicators::Find(const std::string& axis,
                                         uint16_t stream) const {
   const auto it = communicators_.find({axis, stream});
-  return it == communicators_.end() ? nullptr : it->second.get();
-}
-
-void Communicators::Abort(const absl::Status& why) {
-  for (auto& [key, communicator] : communicators_) communicator->Abort(why);
+  return it == communicators_.end() ? nullptr : it->second;
 }
 
 std::shared_ptr<StepHandler> CreateCollectiveHandler(

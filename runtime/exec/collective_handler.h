@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/comm/communicator.h"
+#include "runtime/comm/world.h"
 #include "runtime/exec/handler.h"
 #include "runtime/plan/collective.h"
 
@@ -30,24 +31,30 @@ class Communicators {
   };
 
   // One for every axis and stream that the plan's collectives use, in an order
-  // that follows from the plan alone. `rank` counts over the whole mesh, the
-  // last axis fastest.
+  // that follows from the plan alone. The world's rank counts over the whole
+  // mesh, the last axis fastest. Plans of one world that use an axis and a
+  // stream of one name share its communicator: they run one at a time.
+  // `backend`: as World::Connect has it.
   static absl::StatusOr<std::shared_ptr<Communicators>> Connect(
-      const plan::Plan& plan, int rank, comm::Backend& backend);
+      const plan::Plan& plan, std::shared_ptr<comm::World> world,
+      comm::Backend* backend = nullptr);
 
   // Not null for a collective of the plan that was connected.
   comm::Communicator* Find(const std::string& axis, uint16_t stream) const;
-  void Abort(const absl::Status& why);
   Count& count(plan::CollectiveKind kind) {
     return counts_[static_cast<size_t>(kind)];
   }
 
  private:
-  std::map<std::pair<std::string, uint16_t>,
-           std::unique_ptr<comm::Communicator>>
+  std::shared_ptr<comm::World> world_;  // owns them
+  std::map<std::pair<std::string, uint16_t>, comm::Communicator*>
       communicators_;
   std::array<Count, 4> counts_;
 };
+
+// Whether any section of the plan has collectives; whether one has.
+bool HasCollectives(const plan::Plan& plan);
+bool HasCollectives(const plan::Section& section);
 
 // The rank's place along an axis; 0 along one that the mesh does not have.
 int64_t CoordinateOf(const plan::Plan& plan, int rank, const std::string& axis);

@@ -1,16 +1,21 @@
 // The Python surface of the runtime, without libtorch_python: a class
 // registered with LibTorch's dispatcher.
 //   torch.ops.load_library("libheddle_runtime.so")
-//   executable = torch.ops.heddle.load_plan(plan_bytes_as_uint8_tensor, seed)
+//   executable = torch.ops.heddle.load_plan(plan_bytes_as_uint8_tensor, seed,
+//                                           deadline_in_seconds, dump_folder)
+//   world = torch.ops.heddle.meet_processes(deadline_in_seconds, dump_folder)
 // A Status becomes a RuntimeError with its message.
 
+#include <ATen/ops/empty.h>
 #include <torch/custom_class.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "runtime/torch/process_world.h"
 #include "runtime/torch/ranks.h"
 
 namespace heddle::torch_runtime {
@@ -60,6 +65,7 @@ class Executable : public torch::CustomClassHolder {
     ranks_->SetScalar(name, value);
   }
   int64_t Size() { return ranks_->size(); }
+  int64_t Local() { return ranks_->local(); }
   c10::Dict<std::string, at::Tensor> Run(
       std::string section, c10::Dict<std::string, at::Tensor> inputs) {
     RequireOneRank("run");
@@ -123,6 +129,61 @@ class Executable : public torch::CustomClassHolder {
   std::unique_ptr<Ranks> ranks_;
 };
 
+// What a process says to the ranks of other processes beside its plans'
+// collectives. Every process makes the same calls in one order.
+class World : public torch::CustomClassHolder {
+ public:
+  explicit World(ProcessWorld* process) : process_(process) {}
+
+  int64_t Rank() { return process_->environment().rank; }
+  int64_t Size() { return process_->environment().world_size; }
+  int64_t LocalRank() { return process_->environment().local_rank; }
+  void Agree(std::string text) {
+    Require(process_->world()->Agree({std::move(text)}));
+  }
+  void Publish(std::string key, at::Tensor bytes) {
+    bytes = bytes.contiguous();
+    Require(process_->world()->Publish(
+        key, std::string(static_cast<const char*>(bytes.const_data_ptr()),
+                         static_cast<size_t>(bytes.nbytes()))));
+  }
+  at::Tensor Await(std::string key, int64_t from) {
+    absl::StatusOr<std::string> value =
+        process_->world()->Await(key, static_cast<int>(from));
+    Require(value.status());
+    at::Tensor bytes = at::empty({static_cast<int64_t>(value->size())},
+                                 at::TensorOptions(at::kByte));
+    std::copy(value->begin(), value->end(), bytes.mutable_data_ptr<uint8_t>());
+    return bytes;
+  }
+  std::vector<at::Tensor> Gather(at::Tensor tensor, std::string what) {
+    absl::StatusOr<std::vector<at::Tensor>> all =
+        process_->Gather(tensor, what);
+    Require(all.status());
+    return *std::move(all);
+  }
+  void Fail(std::string why) {
+    Require(process_->world()->Fail(absl::InternalError(why)));
+  }
+  void Leave() { ProcessWorld::Leave(); }
+
+ private:
+  static void Require(const absl::Status& status) {
+    if (!status.ok()) Raise(status);
+  }
+  ProcessWorld* const process_;
+};
+
+c10::intrusive_ptr<World> MeetProcesses(double deadline,
+                                        const std::string& dumps) {
+  comm::WorldOptions options;
+  options.deadline = absl::Seconds(deadline);
+  options.dump_directory = dumps;
+  absl::StatusOr<ProcessWorld*> process = ProcessWorld::Get(options);
+  if (!process.ok()) Raise(process.status());
+  return c10::make_intrusive<World>(*process);
+}
+
 plan::Plan ParseBytes(const at::Tensor& bytes) {
   if (bytes.scalar_type() != at::kByte || bytes.dim() != 1 ||
       !bytes.is_contiguous() || !bytes.is_cpu())
@@ -135,9 +196,12 @@ plan::Plan ParseBytes(const at::Tensor& bytes) {
   return *std::move(plan);
 }
 
-c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed) {
-  absl::StatusOr<std::unique_ptr<Ranks>> ranks =
-      Ranks::Load(ParseBytes(bytes), static_cast<uint64_t>(seed));
+c10::intrusive_ptr<Executable> LoadPlan(const at::Tensor& bytes, int64_t seed,
+                                        double deadline,
+                                        const std::string& dumps) {
+  absl::StatusOr<std::unique_ptr<Ranks>> ranks = Ranks::Load(
+      ParseBytes(bytes),
+      {static_cast<uint64_t>(seed), absl::Seconds(deadline), dumps});
   if (!ranks.ok()) Raise(ranks.status());
   return c10::make_intrusive<Executable>(*std::move(ranks));
 }
@@ -153,6 +217,7 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("get_state_ranks", &Executable::GetStateRanks)
       .def("set_scalar", &Executable::SetScalar)
       .def("ranks", &Executable::Size)
+      .def("local", &Executable::Local)
       .def("run", &Executable::Run)
       .def("run_ranks", &Executable::RunRanks)
       .def("run_traced", &Executable::RunTraced)
@@ -160,9 +225,23 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);
   m.def(
-      "load_plan(Tensor bytes, int seed) -> "
+      "load_plan(Tensor bytes, int seed, float deadline, str dumps) -> "
       "__torch__.torch.classes.heddle.Executable",
       &LoadPlan);
+  m.class_<World>("World")
+      .def("rank", &World::Rank)
+      .def("size", &World::Size)
+      .def("local_rank", &World::LocalRank)
+      .def("agree", &World::Agree)
+      .def("publish", &World::Publish)
+      .def("await_value", &World::Await)
+      .def("gather", &World::Gather)
+      .def("fail", &World::Fail)
+      .def("leave", &World::Leave);
+  m.def(
+      "meet_processes(float deadline, str dumps) -> "
+      "__torch__.torch.classes.heddle.World",
+      &MeetProcesses);
 }
 
 }  // namespace heddle::torch_runtime

@@ -1,26 +1,23 @@
 // Inputs are copied and results read on the caller's thread: only what may meet
-// in a collective runs on the ranks' own.
+// in a collective runs on the ranks' own. A failure in such work of a rank that
+// is a process ends the process.
 
 #include "runtime/torch/ranks.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "runtime/plan/verify.h"
 
 namespace heddle::torch_runtime {
 namespace {
-
-bool HasCollectives(const plan::Section& section) {
-  return std::any_of(section.steps.begin(), section.steps.end(),
-                     [](const plan::Step& step) {
-                       return step.kind == plan::StepKind::kCollective;
-                     });
-}
 
 absl::Status OfRank(int rank, int size, const absl::Status& status) {
   if (size == 1) return status;
@@ -31,53 +28,142 @@ absl::Status OfRank(int rank, int size, const absl::Status& status) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Load(plan::Plan plan,
-                                                   uint64_t seed) {
-  return LoadBeside(nullptr, std::move(plan), seed);
+                                                   RanksOptions options) {
+  return LoadBeside(nullptr, std::move(plan), std::move(options));
 }
 
 absl::StatusOr<std::unique_ptr<Ranks>> Ranks::LoadSharing(plan::Plan plan,
                                                           uint64_t seed) const {
-  return LoadBeside(this, std::move(plan), seed);
+  RanksOptions options = options_;
+  options.seed = seed;
+  return LoadBeside(this, std::move(plan), std::move(options));
 }
 
 absl::StatusOr<std::unique_ptr<Ranks>> Ranks::LoadBeside(const Ranks* other,
                                                          plan::Plan plan,
-                                                         uint64_t seed) {
+                                                         RanksOptions options) {
   for (const plan::Axis& axis : plan.mesh) {
     if (axis.name != "dp" && axis.size > 1)
       return absl::UnimplementedError(
           absl::StrCat("the plan is for ", axis.size, " ranks along axis '",
                        axis.name, "', and this runtime knows 'dp' only"));
   }
+  auto ranks = std::unique_ptr<Ranks>(new Ranks());
+  ranks->options_ = std::move(options);
+  if (absl::Status status = ranks->Connect(other, plan); !status.ok())
+    return status;
+  for (size_t i = 0; i < ranks->communicators_.size(); ++i) {
+    const int r = ranks->first() + static_cast<int>(i);
+    Rank rank;
+    rank.place = {r, i > 0 || ranks->communicators_[0] != nullptr};
+    if (ranks->process_ == nullptr && ranks->size() > 1)
+      rank.threads = std::max(1, at::get_num_threads() / ranks->size());
+    if (ranks->process_ != nullptr)
+      rank.device = ranks->process_->environment().local_rank;
+    rank.communicators = ranks->communicators_[i];
+    absl::StatusOr<std::unique_ptr<Session>> session =
+        other == nullptr
+            ? Session::Load(plan, ranks->options_.seed, std::move(rank))
+            : other->sessions_[i]->LoadSharing(plan, ranks->options_.seed,
+                                               std::move(rank));
+    if (!session.ok()) return OfRank(r, ranks->size(), session.status());
+    ranks->sessions_.push_back(*std::move(session));
+  }
+  return ranks;
+}
+
+// The group of ranks, what they agree on, and their communicators.
+absl::Status Ranks::Connect(const Ranks* other, const plan::Plan& plan) {
   const int size = static_cast<int>(plan::WorldSize(plan));
-  if (size > 1 && plan.target != "cpu")
-    return absl::UnimplementedError(
-        absl::StrCat("the plan is for ", size, " ranks on ", plan.target,
-                     ", and ranks of one process run on the CPU only; compile "
-                     "for device \"cpu\" or for one rank"));
   if (other != nullptr && other->size() != size)
     return absl::InvalidArgumentError(
         absl::StrCat("the plan is for ", size,
                      " ranks and the state is that of ", other->size()));
-  auto ranks = std::unique_ptr<Ranks>(new Ranks());
-  ranks->group_ = std::make_unique<exec::RankGroup>(size);
-  for (int r = 0; r < size; ++r) {
-    Rank rank;
-    rank.place = {r, r > 0};
-    if (size > 1) rank.threads = std::max(1, at::get_num_threads() / size);
-    absl::StatusOr<std::shared_ptr<exec::Communicators>> communicators =
-        exec::Communicators::Connect(plan, r, ranks->group_->backend(r));
-    if (!communicators.ok()) return communicators.status();
-    rank.communicators = *communicators;
-    absl::StatusOr<std::unique_ptr<Session>> session =
-        other == nullptr
-            ? Session::Load(plan, seed, std::move(rank))
-            : other->sessions_[r]->LoadSharing(plan, seed, std::move(rank));
-    if (!session.ok()) return OfRank(r, size, session.status());
-    ranks->communicators_.push_back(*std::move(communicators));
-    ranks->sessions_.push_back(*std::move(session));
+  if (other != nullptr && other->group_->stalled())
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a rank's thread has not come back from a step and may still write "
+        "the state; compile again (",
+        other->group_->broken().message(), ")"));
+  if (ProcessWorld::HasLauncher() && (size > 1 || exec::HasCollectives(plan))) {
+    absl::StatusOr<comm::RankEnvironment> environment =
+        ProcessWorld::Environment();
+    if (!environment.ok()) return environment.status();
+    if (environment->world_size == size) {
+      comm::WorldOptions world;
+      world.deadline = options_.deadline;
+      world.dump_directory = options_.dumps;
+      absl::StatusOr<ProcessWorld*> process =
+          ProcessWorld::Get(std::move(world));
+      if (!process.ok()) return process.status();
+      process_ = *process;
+    } else if (environment->world_size > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the plan is for ", size, " ranks and the launcher has started ",
+          environment->world_size, " processes; compile the step for dp=",
+          environment->world_size, ", or start ", size));
+    }
   }
-  return ranks;
+  if (size > 1 && plan.target != "cpu" && process_ == nullptr)
+    return absl::UnimplementedError(absl::StrCat(
+        "the plan is for ", size, " ranks on ", plan.target,
+        ", and a GPU's rank is a process of its own; start it with torchrun "
+        "--nproc-per-node ",
+        size, ", or compile for device \"cpu\" or for one rank"));
+  if (process_ != nullptr) {
+    group_ = exec::RankGroup::OfProcess(process_->world());
+  } else if (other != nullptr && other->group_->broken().ok()) {
+    group_ = other->group_;
+  } else {
+    comm::WorldOptions world;
+    world.deadline = options_.deadline;
+    world.dump_directory = options_.dumps;
+    if (absl::Status status = comm::FillFromEnvironment(
+            [](const char* name) -> const char* { return std::getenv(name); },
+            &world);
+        !status.ok())
+      return status;
+    group_ = exec::RankGroup::OfThreads(size, std::move(world));
+  }
+  if (size == 1 && !exec::HasCollectives(plan)) {
+    communicators_.push_back(nullptr);
+    return absl::OkStatus();
+  }
+  // What is said of a plan below is true of one that has been checked.
+  if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
+  if (absl::Status status = Agree(plan); !status.ok()) return status;
+  comm::Backend* backend = nullptr;
+  if (plan.target != "cpu" && process_ != nullptr) {
+    absl::StatusOr<comm::Backend*> device = process_->Device();
+    if (!device.ok()) return device.status();
+    backend = *device;
+  }
+  for (int r = first(); r < first() + group_->local(); ++r) {
+    absl::StatusOr<std::shared_ptr<comm::World>> world = group_->World(r);
+    if (!world.ok()) return world.status();
+    absl::StatusOr<std::shared_ptr<exec::Communicators>> communicators =
+        exec::Communicators::Connect(plan, *world, backend);
+    if (!communicators.ok())
+      return process_ == nullptr ? communicators.status()
+                                 : (*world)->Fail(communicators.status());
+    communicators_.push_back(*std::move(communicators));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ranks::Agree(const plan::Plan& plan) {
+  comm::Identity identity;
+  identity.text =
+      absl::StrCat("torch=", TORCH_VERSION, "\nseed=", options_.seed,
+                   "\nconfig=", plan.config, "\n", plan::PlanText(plan));
+  std::vector<std::shared_ptr<comm::World>> worlds(size());
+  for (int r = first(); r < first() + group_->local(); ++r) {
+    absl::StatusOr<std::shared_ptr<comm::World>> world = group_->World(r);
+    if (!world.ok()) return world.status();
+    worlds[r] = *std::move(world);
+  }
+  return group_->Run(
+      [worlds, identity](int rank) { return worlds[rank]->Agree(identity); },
+      /*meet=*/false);
 }
 
 absl::Status Ranks::SetState(const std::string& kind, const std::string& name,
@@ -98,6 +184,13 @@ absl::StatusOr<at::Tensor> Ranks::GetState(const std::string& kind,
   if (!whole.ok() || (*entry)->bounds.empty()) return whole;
   for (size_t r = 1; r < sessions_.size(); ++r)
     sessions_[r]->GetShard(**entry, *whole);
+  if (process_ == nullptr) return whole;
+  absl::StatusOr<comm::Communicator*> state = process_->State(plan().target);
+  if (!state.ok()) return state.status();
+  if (absl::Status status =
+          sessions_[0]->GatherShards(**entry, *whole, **state);
+      !status.ok())
+    return process_->world()->Fail(status);
   return whole;
 }
 
@@ -115,6 +208,14 @@ absl::StatusOr<std::vector<at::Tensor>> Ranks::GetStateOfRanks(
     if (!copy.ok()) return copy.status();
     copies.push_back(*std::move(copy));
   }
+  if (process_ != nullptr) {
+    const at::Device device = copies[0].device();
+    absl::StatusOr<std::vector<at::Tensor>> all = process_->Gather(
+        copies[0].cpu(), absl::StrCat("state ", kind, " ", name));
+    if (!all.ok()) return all.status();
+    copies = *std::move(all);
+    for (at::Tensor& copy : copies) copy = copy.to(device);
+  }
   return copies;
 }
 
@@ -127,7 +228,7 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
   if (!inputs.empty() && inputs.size() != sessions_.size())
     return absl::InvalidArgumentError(absl::StrCat("inputs for ", inputs.size(),
                                                    " ranks, and the plan has ",
-                                                   sessions_.size()));
+                                                   sessions_.size(), " here"));
   if (size() == 1) {
     absl::StatusOr<TensorMap> results =
         sessions_[0]->Run(name, inputs.empty() ? TensorMap() : inputs[0]);
@@ -136,18 +237,18 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
   }
   const plan::Section* section = plan::FindSection(plan(), name);
   if (section == nullptr) return sessions_[0]->Execute(name);  // says so
-  for (int r = 0; r < size(); ++r) {
-    const absl::Status status = sessions_[r]->BindInputs(
-        name, inputs.empty() ? TensorMap() : inputs[r]);
-    if (!status.ok()) return OfRank(r, size(), status);
+  for (int i = 0; i < local(); ++i) {
+    const absl::Status status = sessions_[i]->BindInputs(
+        name, inputs.empty() ? TensorMap() : inputs[i]);
+    if (!status.ok()) return OfRank(first() + i, size(), status);
   }
-  const at::ThreadLocalState caller;
   const absl::Status status = group_->Run(
-      [&](int rank) {
+      [name, sessions = sessions_, first = first(),
+       caller = at::ThreadLocalState()](int rank) {
         at::ThreadLocalStateGuard as_caller(caller);
-        return sessions_[rank]->Execute(name);
+        return sessions[rank - first]->Execute(name);
       },
-      HasCollectives(*section));
+      exec::HasCollectives(*section));
   if (!status.ok()) return status;
   std::vector<TensorMap> results;
   for (auto& session : sessions_) {
@@ -160,7 +261,8 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
 
 std::string Ranks::Stats() const {
   nlohmann::json stats = nlohmann::json::parse(sessions_[0]->Stats());
-  stats["ranks"] = sessions_.size();
+  stats["ranks"] = size();
+  stats["first_rank"] = first();
   stats["per_rank"] = nlohmann::json::array();
   for (const auto& session : sessions_) {
     stats["per_rank"].push_back(
@@ -179,9 +281,13 @@ std::string Ranks::Stats() const {
         plan::CollectiveKind::kAllReduce, plan::CollectiveKind::kBroadcast}) {
     nlohmann::json& entry = stats["collectives"][plan::CollectiveName(kind)];
     entry["bytes"] = nlohmann::json::array();
-    entry["calls"] = communicators_[0]->count(kind).calls.load();
-    for (const auto& communicators : communicators_)
-      entry["bytes"].push_back(communicators->count(kind).bytes.load());
+    entry["calls"] = 0;
+    for (const auto& communicators : communicators_) {
+      const bool any = communicators != nullptr;
+      if (any) entry["calls"] = communicators->count(kind).calls.load();
+      entry["bytes"].push_back(any ? communicators->count(kind).bytes.load()
+                                   : 0);
+    }
   }
   return stats.dump();
 }

@@ -68,13 +68,14 @@ std::string MajorMinor(const std::string& version) {
   return version.substr(0, second);
 }
 
-// The elements of an entry's slot that this rank holds: the first one and how
-// many, counted in the tensor's storage, and where they lie in the shard.
-struct Part {
-  int64_t first = 0;
-  int64_t count = 0;
-  int64_t in_shard = 0;
-};
+// The elements of a tensor in the order of its storage.
+at::Tensor Storage(const plan::StateEntry& entry, const at::Tensor& tensor) {
+  return tensor.as_strided({plan::StorageElements(entry.sizes, entry.strides)},
+                           {1});
+}
+
+}  // namespace
+
 Part PartOf(const plan::StateEntry& entry, int64_t coordinate) {
   const int64_t begin = entry.bounds[static_cast<size_t>(coordinate)];
   const int64_t end = entry.bounds[static_cast<size_t>(coordinate) + 1];
@@ -85,14 +86,6 @@ Part PartOf(const plan::StateEntry& entry, int64_t coordinate) {
   return {from - entry.slot_offset, std::max<int64_t>(0, to - from),
           from - begin};
 }
-
-// The elements of a tensor in the order of its storage.
-at::Tensor Storage(const plan::StateEntry& entry, const at::Tensor& tensor) {
-  return tensor.as_strided({plan::StorageElements(entry.sizes, entry.strides)},
-                           {1});
-}
-
-}  // namespace
 
 // An unknown entry is answered with the one whose spelling differs least.
 absl::StatusOr<const plan::StateEntry*> FindState(const plan::Plan& plan,
@@ -183,10 +176,9 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
     return status;
   auto session = std::unique_ptr<Session>(new Session());
   if (plan.target == "cuda") {
-    constexpr int kDevice = 0;
     if (other == nullptr) {
       absl::StatusOr<std::unique_ptr<device::Device>> device =
-          device::CreateCudaDevice(kDevice);
+          device::CreateCudaDevice(rank.device);
       if (!device.ok()) return device.status();
       session->device_ = *std::move(device);
     } else {
@@ -195,7 +187,9 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
     absl::StatusOr<Source*> source = InstallPlannedCudaAllocator();
     if (!source.ok()) return source.status();
     session->shared_ = std::make_shared<Shared>(
-        c10::Device(c10::DeviceType::CUDA, kDevice), **source);
+        c10::Device(c10::DeviceType::CUDA,
+                    static_cast<c10::DeviceIndex>(rank.device)),
+        **source);
   } else {
     session->device_ =
         other == nullptr ? device::CreateCpuDevice() : other->device_;
@@ -328,6 +322,34 @@ void Session::GetShard(const plan::StateEntry& entry, const at::Tensor& whole) {
   Storage(entry, whole)
       .narrow(0, part.first, part.count)
       .copy_(Tensor(entry.value).narrow(0, part.in_shard, part.count));
+}
+
+absl::Status Session::GatherShards(const plan::StateEntry& entry,
+                                   const at::Tensor& whole,
+                                   comm::Communicator& communicator) {
+  const at::Tensor storage = Storage(entry, whole);
+  const int64_t bytes = whole.element_size();
+  comm::Collective gather;
+  gather.kind = comm::Kind::kAllGather;
+  gather.dtype = plan::DType::kU8;
+  // Parts follow each other in the order of ranks.
+  for (size_t r = 0; r + 1 < entry.bounds.size(); ++r)
+    gather.counts.push_back(PartOf(entry, static_cast<int64_t>(r)).count *
+                            bytes);
+  const Part own = PartOf(entry, executable_->memory().coordinate());
+  gather.output = storage.mutable_data_ptr();
+  gather.input = static_cast<char*>(gather.output) +
+                 (own.count > 0 ? own.first * bytes : 0);
+  const comm::Origin origin{absl::StrCat("state ", entry.kind),
+                            entry.names.front(), ""};
+  gather.origin = &origin;
+  if (handover_ == nullptr) return communicator.Issue(gather, nullptr);
+  if (absl::Status status = PlanFollowsCaller(); !status.ok()) return status;
+  if (absl::Status status =
+          communicator.Issue(gather, executable_->streams()[0].get());
+      !status.ok())
+    return status;
+  return CallerFollowsPlan();
 }
 
 absl::Status Session::BindInputs(const std::string& section_name,

@@ -39,7 +39,18 @@ struct Rank {
   std::shared_ptr<exec::Communicators> communicators;
   // Threads that one operator may use; 0: as the caller's thread is set.
   int threads = 0;
+  // Which of the machine's GPUs, for a plan on CUDA.
+  int device = 0;
 };
+
+// The elements of a sharded entry's tensor that a rank holds: the first one and
+// how many, counted in the tensor's storage, and where they lie in its shard.
+struct Part {
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t in_shard = 0;
+};
+Part PartOf(const plan::StateEntry& entry, int64_t coordinate);
 
 class Session {
  public:
@@ -68,6 +79,11 @@ class Session {
   // Puts this rank's part of a sharded tensor into `whole`, which GetState of
   // another rank gave.
   void GetShard(const plan::StateEntry& entry, const at::Tensor& whole);
+  // Completes `whole`, which GetState gave, with the parts of the ranks of
+  // other processes: each calls this.
+  [[nodiscard]] absl::Status GatherShards(const plan::StateEntry& entry,
+                                          const at::Tensor& whole,
+                                          comm::Communicator& communicator);
   void SetScalar(const std::string& name, double value) {
     executable_->SetScalar(name, value);
   }

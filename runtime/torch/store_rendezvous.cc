@@ -78,6 +78,8 @@ absl::StatusOr<Meeting> Rendezvous(const comm::RankEnvironment& environment,
     options.port = environment.master_port;
     options.isServer = server;
     options.waitWorkers = false;
+    // PyTorch's own rendezvous may hold or want the same port.
+    options.multiTenant = true;
     options.timeout =
         std::chrono::milliseconds(absl::ToInt64Milliseconds(timeout));
     auto first =

@@ -126,7 +126,7 @@ absl::Status prepare(const Options& options, Setup* setup) {
   setup->data = *std::move(data);
   absl::StatusOr<std::unique_ptr<torch_runtime::Ranks>> ranks =
       torch_runtime::Ranks::Load(*std::move(plan),
-                                 static_cast<uint64_t>(options.seed));
+                                 {static_cast<uint64_t>(options.seed)});
   if (!ranks.ok())
     return absl::Status(
         ranks.status().code(),

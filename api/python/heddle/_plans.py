@@ -17,20 +17,39 @@ from .errors import GuardError, HeddleError
 log = logging.getLogger("heddle")
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """What is left of a program when it has become a plan. `inputs`: names that its sections read; `no_evaluation`: why it has no evaluation section, or None."""
+
+    data: bytes
+    inputs: list
+    no_evaluation: str | None
+    operators: int
+    guards: int
+
+    @staticmethod
+    def of(program, data, no_evaluation):
+        operators = len(re.findall(r"^ *(?:%[\w:, %]+ = )?\"graph\.(?!step|return|guard)", program.mlir, re.M))
+        return Recorded(data, sorted(inputs_of(program)), no_evaluation, operators, program.mlir.count('"graph.guard"('))
+
+    def parts(self):
+        """(something for JSON, bytes), of which `Recorded(data=..., **value)` makes it again."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "data"}, self.data
+
+
 @dataclasses.dataclass
 class Compiled:
-    """A plan and what it was compiled for. `inputs`: names that its sections read; `no_evaluation`: why it has no evaluation section, or None."""
+    """A loaded plan and what it was compiled for."""
 
     executable: Executable
-    data: bytes
+    recorded: Recorded
     shapes: tuple
-    inputs: frozenset
-    no_evaluation: str | None
 
     def __post_init__(self):
         stats = self.executable.stats()
         self.has_prologue = "prologue" in stats["sections"]
         self.loss_average = stats["config"].get("loss_average")
+        self.no_evaluation, self.inputs = self.recorded.no_evaluation, frozenset(self.recorded.inputs)
 
     def _inputs(self, micro):
         return [{name: tensor for name, tensor in part.items() if name in self.inputs} for part in micro.parts]
@@ -65,21 +84,38 @@ def weightless(model):
 
 
 class Plans:
-    """`compile_for(batch)` makes (program, plan bytes, reason why it cannot evaluate) from a micro-batch, or raises HeddleError."""
+    """`compile_for(batch, rank)` makes a Recorded from a micro-batch of `rank`, or raises HeddleError."""
 
     def __init__(self, first, compile_for, seed, limit, strict):
         self.all = [first]
         self.compile_for, self.seed, self.limit, self.strict = compile_for, seed, limit, strict
-        self._recent = [first]
+        # Last used first.
+        self.recent = [first]
 
     @property
     def first(self):
         return self.all[0]
 
+    def used(self, plan):
+        self.recent.remove(plan)
+        self.recent.insert(0, plan)
+
+    def known(self, micro):
+        """(plan, its label counts) for the first known plan whose guards let the micro-batch through; (None, None) where none does. With `strict` that is an error."""
+        for plan in self.recent:
+            if plan.shapes != micro.shapes:
+                continue
+            try:
+                return plan, plan.labels_of_ranks(micro)
+            except GuardError:
+                if self.strict:
+                    raise
+        return None, None
+
     def choose(self, micro, attempt):
         """(plan, attempt(plan)) for the first plan whose guards let `attempt` through; where none does, another one is compiled from `micro`."""
         refused = None
-        for plan in self._recent:
+        for plan in self.recent:
             if plan.shapes != micro.shapes:
                 continue
             try:
@@ -91,34 +127,34 @@ class Plans:
                 refused = refused or error
                 micro.blame(refused)
                 continue
-            self._recent.remove(plan)
-            self._recent.insert(0, plan)
+            self.used(plan)
             return plan, result
-        plan = self._another(micro, self._reason(micro, refused))
+        plan = self.another(micro, self.reason(micro, refused))
         return plan, attempt(plan)
 
-    def _reason(self, micro, refused):
+    def reason(self, micro, refused):
         if refused is not None:
             return str(refused).partition("; compile another plan")[0]
         known = dict((name, shape) for name, shape, _ in self.first.shapes)
         changed = [f"'{name}' has shape {shape} and was {known.get(name)}" for name, shape, _ in micro.shapes if known.get(name) != shape]
         return ", ".join(changed)
 
-    def _another(self, micro, reason):
+    def another(self, micro, reason, rank=0):
+        """A plan for the micro-batch; of ranks that are processes, for the one of `rank`."""
         if len(self.all) >= self.limit:
             raise HeddleError(f"{reason}: the step has {len(self.all)} plans already, as many as heddle.Plan(max_plans={self.limit}) allows; pad batches to a few shapes, keep what Python reads "
                               "from a batch to a few values, or allow more plans")
         log.warning("compiling plan %d of at most %d on the same state: %s", len(self.all) + 1, self.limit, reason)
-        program, data, no_evaluation = self.compile_for(micro.batch)
+        recorded = self.compile_for(micro.batch, rank)
         try:
-            executable = self.first.executable.sharing(data, self.seed)
+            executable = self.first.executable.sharing(recorded.data, self.seed)
         except HeddleError as error:
             raise HeddleError(f"a plan for this batch cannot share the step's state, because the batch leads to another set of trained parameters or buffers ({reason}): {error}") from None
-        plan = Compiled(executable, data, micro.shapes, inputs_of(program), no_evaluation)
+        plan = Compiled(executable, recorded, micro.shapes)
         if plan.loss_average != self.first.loss_average:
             raise HeddleError(f"a plan for this batch averages the loss over {plan.loss_average} and the step's first one over {self.first.loss_average} ({reason}); name one in heddle.Plan(loss_average=...)")
         self.all.append(plan)
-        self._recent.insert(0, plan)
+        self.recent.insert(0, plan)
         return plan
 
     def set_scalars(self, scalars):
@@ -129,4 +165,4 @@ class Plans:
     def recover(self):
         """After a failed run an executable refuses to go on; nothing of an update was written, so fresh ones take the state over."""
         for plan in self.all:
-            plan.executable = plan.executable.sharing(plan.data, self.seed)
+            plan.executable = plan.executable.sharing(plan.recorded.data, self.seed)

@@ -1,7 +1,7 @@
 """Versions of a training run on disk, in the layout that `heddle-run` reads and writes too.
 
-DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads), optimizer.safetensors (tensors named "kind/NAME"), trainer.json, and manifest.json with every
-file's size and CRC-32. A version is written under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
+DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads), optimizer.safetensors (tensors named "kind/NAME"; optimizer-00001-of-00004.safetensors and so on
+where several processes wrote it), trainer.json, and manifest.json with every file's size and CRC-32. A version is written under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
 """
 
 import contextlib
@@ -174,13 +174,82 @@ def check_manifest(version):
                 raise HeddleError(f"{version / name}: its {what} is {found[key]} and the manifest says {entry.get(key) if isinstance(entry, dict) else entry!r}; it has changed since it was written, load another version")
 
 
-def save(folder, step, weights, state, model_skeleton, extra, keep):
-    """Writes one version and returns its path.
+class Shards:
+    """How the processes of a run write one version together: rank 0 makes its folder and finishes it, each of the others puts one file there. They talk through the ranks' store, so
+    that a writer on a thread is in nobody's way, and wait for each other as long as their processes live."""
+
+    def __init__(self, processes):
+        self._processes, self._key = processes, processes._key("checkpoint")
+        self.first = processes.rank == 0
+        self.file = f"optimizer-{processes.rank + 1:05d}-of-{processes.size:05d}.safetensors"
+
+    def _say(self, what, value):
+        self._processes.publish(f"{self._key}/{what}", json.dumps(value).encode())
+
+    def _hear(self, what, rank):
+        value = json.loads(self._processes.await_value(f"{self._key}/{what}", rank))
+        if isinstance(value, dict):
+            raise HeddleError(f"rank {rank}: {value['error']}")
+        return value
+
+    @contextlib.contextmanager
+    def _told(self, what):
+        """Lets the others know of an error."""
+        try:
+            yield
+        except Exception as error:
+            self._say(what, {"error": f"{error}"})
+            raise
+
+    def write(self, tensors):
+        """What every rank but the first does. Returns the version's path when it is there."""
+        temporary = pathlib.Path(self._hear("folder", 0))
+        with self._told(self.file), named_errors(temporary):
+            if not temporary.is_dir():
+                raise HeddleError(f"{temporary}: rank {self._processes.rank} does not see the folder that rank 0 has made; checkpoints need one file system for all ranks")
+            safetensors.torch.save_file(tensors, temporary / self.file)
+            _sync(temporary / self.file)
+        self._say(self.file, "written")
+        return pathlib.Path(self._hear("version", 0))
+
+    def others(self, temporary):
+        """Waits for the files of all other ranks."""
+        self._say("folder", str(temporary))
+        for rank in range(1, self._processes.size):
+            self._hear(self.file.replace("-00001-", f"-{rank + 1:05d}-"), rank)
+
+    def done(self, version):
+        self._say("version", str(version))
+
+
+def save(folder, step, weights, state, model_skeleton, extra, keep, shards=None):
+    """Writes one version and returns its path. `shards`: this process's part in it, where a run has several; `state` is then what it writes.
 
     `weights`: what `from_pretrained` is to load, {name: tensor}; `state`: {(kind, name): tensor}, everything that the plan's state holds. Of it whatever the model's files do
     not hold bit for bit (moments, masters, parameters that Hugging Face stores in another form) goes to optimizer.safetensors.
     """
     folder = pathlib.Path(folder)
+    if shards is not None:
+        if not shards.first:
+            return shards.write(_rest(state, weights, {}))
+        with shards._told("folder"), shards._told("version"):
+            version = _save(folder.absolute(), step, weights, state, model_skeleton, extra, keep, shards)
+        shards.done(version)
+        return version
+    return _save(folder, step, weights, state, model_skeleton, extra, keep, None)
+
+
+def _rest(state, weights, saved):
+    """What the model's files, with tensors `saved` of `weights`, do not hold bit for bit."""
+    rest = {}
+    for (kind, name), tensor in state.items():
+        stored = kind in ("parameter", "buffer", "untouched") and name in saved and name in weights and weights[name].dtype == tensor.dtype and saved[name][2] == tuple(tensor.shape)
+        if not stored and not (kind == "parameter" and ("master", name) in state):
+            rest[f"{kind}/{name}"] = tensor.contiguous()
+    return rest
+
+
+def _save(folder, step, weights, state, model_skeleton, extra, keep, shards):
     trainer = json.dumps({"format_version": FORMAT_VERSION, "step": step, "extra": extra}, indent=2)
     with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,13 +257,10 @@ def save(folder, step, weights, state, model_skeleton, extra, keep):
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             write_model(temporary, weights, model_skeleton)
-            saved = _saved_tensors(temporary)
-            rest = {}
-            for (kind, name), tensor in state.items():
-                stored = kind in ("parameter", "buffer", "untouched") and name in saved and name in weights and weights[name].dtype == tensor.dtype and saved[name][2] == tuple(tensor.shape)
-                if not stored and not (kind == "parameter" and ("master", name) in state):
-                    rest[f"{kind}/{name}"] = tensor.contiguous()
-            safetensors.torch.save_file(rest, temporary / "optimizer.safetensors")
+            rest = _rest(state, weights, _saved_tensors(temporary))
+            safetensors.torch.save_file(rest, temporary / ("optimizer.safetensors" if shards is None else shards.file))
+            if shards is not None:
+                shards.others(temporary)
             (temporary / "trainer.json").write_text(trainer + "\n")
             _write_manifest(temporary, step)
             for path in temporary.iterdir():
@@ -238,11 +304,10 @@ def load(folder, entries, unchanging):
         if not isinstance(step, int) or step < 0:
             raise HeddleError(f"{version / 'trainer.json'}: step {step!r} is no number of updates")
         check_manifest(version)
-        path = version / "optimizer.safetensors"
         model, rest = _saved_tensors(version), {}
-        if path.exists():
+        for path in sorted(version.glob("optimizer*.safetensors")):
             with safetensors.safe_open(path, "pt") as file:
-                rest = {name: file.get_tensor(name) for name in file.keys()}
+                rest.update({name: file.get_tensor(name) for name in file.keys()})
         state, masters = {}, {names[0] for kind, names, _ in entries if kind == "master"}
         for kind, names, shape in entries:
             tensor = next((rest[f"{kind}/{name}"] for name in names if f"{kind}/{name}" in rest), None)

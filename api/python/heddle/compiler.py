@@ -49,15 +49,16 @@ def run_passes(program, pipeline) -> str:
 
 
 class Executable:
-    """A loaded plan, with all its ranks. `run` takes tensors by input name and returns results by "kind:name" ("loss" for the loss)."""
+    """A loaded plan, with those of its `ranks` that are in this process: all `local` of them, or one. `run` takes tensors by input name and returns results by "kind:name" ("loss"
+    for the loss). `deadline` in seconds and the folder `dumps`: as in heddle.Plan."""
 
-    def __init__(self, plan: bytes, seed: int = 0):
-        self._take(_named(_native.ops.load_plan, _tensor(plan), seed))
+    def __init__(self, plan: bytes, seed: int = 0, deadline=None, dumps=None):
+        self._take(_named(_native.ops.load_plan, _tensor(plan), seed, float(deadline or 0), str(dumps or "")))
 
     def _take(self, native):
         self._native = native
         self.state = json.loads(native.state_names())
-        self.ranks = native.ranks()
+        self.ranks, self.local = native.ranks(), native.local()
 
     def sharing(self, plan: bytes, seed: int = 0):
         """Another plan on this one's state; refused where the layouts of their states differ."""
@@ -78,7 +79,7 @@ class Executable:
         self._call("set_scalar", name, float(value))
 
     def get_sum(self, kind, name):
-        """What all ranks hold of a tensor: put together if it is sharded, else added up in their order."""
+        """What all ranks hold of a tensor: put together if it is sharded, else added up in their order. Ranks that are processes all ask."""
         if self.ranks == 1 or next(entry["sharded"] for entry in self.state if entry["kind"] == kind and name in entry["names"]):
             return self.get_state(kind, name)
         first, *others = self._call("get_state_ranks", kind, name)
@@ -87,14 +88,13 @@ class Executable:
         return first
 
     def run(self, section, inputs):
-        """`inputs`: of one rank, or a list with those of each. Of several ranks the loss and the counts are summed, of other results the last rank's are given."""
+        """`inputs`: of one rank, or a list with those of each here. Of several ranks the loss and the counts are summed, of other results the last rank's are given."""
         if not isinstance(inputs, list):
-            inputs = [inputs] * self.ranks
+            inputs = [inputs] * self.local
         each = self.run_ranks(section, inputs)
         if len(each) == 1:
             return each[0]
-        summed = {name: torch.stack([results[name] for results in each]) for name in ("loss", "output:label_count") if name in each[0]}
-        return {**each[-1], **{name: (parts.double() if parts.is_floating_point() else parts).sum().to(parts.dtype) for name, parts in summed.items()}}
+        return {**each[-1], **{name: sum_of_ranks(torch.stack([results[name] for results in each])) for name in ("loss", "output:label_count") if name in each[0]}}
 
     def run_ranks(self, section, inputs):
         """The results of each rank."""
@@ -108,6 +108,11 @@ class Executable:
 
     def __str__(self):
         return self._call("print")
+
+
+def sum_of_ranks(values):
+    """The sum of one value a rank, in their dtype."""
+    return (values.double() if values.is_floating_point() else values).sum().to(values.dtype)
 
 
 def _tensor(data):

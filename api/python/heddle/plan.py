@@ -1,5 +1,6 @@
 """heddle.Plan: how a step is to be spread, rounded and clipped."""
 
+import os
 import re
 
 import torch
@@ -16,7 +17,8 @@ class Plan:
     """What the compiler decides by.
 
     Args:
-      zero, dp, ep, sp: ZeRO stage and the sizes of the data, expert and sequence axes. On the CPU the ranks are threads of this process; a batch is that of all ranks.
+      zero, dp, ep, sp: ZeRO stage and the sizes of the data, expert and sequence axes. Without a launcher the ranks are threads of this process, on the CPU, and a batch is that of all
+        ranks. Under torchrun a process is a rank, with the GPU of LOCAL_RANK on "cuda", and a batch is its own; dp=None is the number of processes.
       clip: maximum of the global gradient norm; gradients are multiplied by min(1, clip / (norm + 1e-6)). None: no clipping.
       precision: "fp64", "fp32", "bf16", "fp16"; None: the model's own.
       reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
@@ -31,10 +33,12 @@ class Plan:
       seed: of the step's random operators.
       strict: True makes a batch of other shapes, or one that gives Python other values than the example did, an error. False compiles another plan for it, on the same state.
       max_plans: how many plans a step may come to hold that way.
+      deadline: seconds without progress after which ranks that wait for another one give up, with one message on all; None: HEDDLE_DEADLINE of the environment, else 60.
+      dumps: folder for every rank's flight record of a failed run, which heddle-inspect reads; None: HEDDLE_DUMPS of the environment, else none are written.
     """
 
     zero: int = 0
-    dp: int = 1
+    dp: int | None = None
     ep: int = 1
     sp: int = 1
     clip: float | None = None
@@ -52,18 +56,26 @@ class Plan:
     seed: int = 0
     strict: bool = False
     max_plans: int = 16
+    deadline: float | None = None
+    dumps: str | None = None
 
     def __post_init__(self):
         if self.zero not in (0, 1, 2, 3):
             raise HeddleError(f"heddle.Plan: zero={self.zero!r} is no ZeRO stage; known are 0, 1, 2, 3")
         for axis in ("dp", "ep", "sp"):
             size = getattr(self, axis)
+            if size is None and axis == "dp":
+                continue
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise HeddleError(f"heddle.Plan: {axis}={size!r} is not a number of ranks")
         if self.clip is not None:
             number("heddle.Plan", "clip", self.clip, 0, above=True)
         for name in ("precision", "reduce_dtype", "accumulate_dtype", "master_dtype"):
             choice("heddle.Plan", name, getattr(self, name), PRECISIONS)
+        if self.deadline is not None:
+            number("heddle.Plan", "deadline", self.deadline, 0, above=True)
+        if self.dumps is not None and not isinstance(self.dumps, (str, os.PathLike)):
+            raise HeddleError(f"heddle.Plan: dumps={self.dumps!r} is no folder")
         choice("heddle.Plan", "fuse", self.fuse, ("auto", "always", "never"))
         choice("heddle.Plan", "loss_average", self.loss_average, ("tokens", "batches"))
         if self.cuda_graph not in ("auto", True, False):
@@ -85,13 +97,15 @@ class Plan:
             raise HeddleError(f'heddle.Plan: memory={self.memory!r} is neither bytes nor text such as "70GiB"')
         return int(float(match[1]) * _UNITS[match[2]])
 
-    def refuse_unsupported(self, device):
-        """Raises for what this version cannot honour."""
+    def refuse_unsupported(self, device, processes=1):
+        """Raises for what this version cannot honour. `processes`: how many the launcher has started."""
         for name, value, what in (("ep", self.ep, "experts"), ("sp", self.sp, "sequences")):
             if value != 1:
                 raise HeddleError(f"heddle.Plan: {name}={value} spreads {what} over ranks, which this version does not do; use {name}=1")
-        if self.dp > 1 and device != "cpu":
-            raise HeddleError(f"heddle.Plan: dp={self.dp} on device '{device}' needs a process for each GPU, which this version does not start; use dp=1, or device='cpu'")
+        if processes > 1 and self.dp != processes:
+            raise HeddleError(f"heddle.Plan: dp={self.dp}, and the launcher has started {processes} processes, each of which is a rank; leave dp out, or start {self.dp}")
+        if processes == 1 and self.dp > 1 and device != "cpu":
+            raise HeddleError(f"heddle.Plan: dp={self.dp} on device '{device}' needs a process for each GPU; start this program with torchrun --nproc-per-node {self.dp}, or use dp=1 or device='cpu'")
         if self.precision == "fp16" or self.loss_scale is not None:
             what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
             raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")

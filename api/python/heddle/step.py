@@ -7,30 +7,35 @@ state; the model that was compiled is never written except by `sync`.
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import math
-import os
 import pathlib
 import re
 import signal
 import threading
 import time
 import warnings
+import zlib
 
 import torch
 
 from . import checkpoint, deepspeed as _deepspeed
 from ._batches import Round, Splitter
-from ._plans import Compiled, Plans, inputs_of, weightless
+from ._plans import Compiled, Plans, Recorded, weightless
+from ._processes import connect, world_size
 from ._names import nearest
 from ._reading import Reading
 from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
-from .compiler import Executable, compile_program
+from .compiler import Executable, compile_program, sum_of_ranks
 from .errors import CaptureError, HeddleError, HeddleWarning
 from .optim import AdamW, Muon
 from .plan import Plan
 
-_KEPT = ("parameter", "master", "buffer", "exp_avg", "exp_avg_sq", "momentum")
+_DTYPES = {"bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "f16": torch.float16, "bf16": torch.bfloat16,
+           "f32": torch.float32, "f64": torch.float64, "c64": torch.complex64, "c128": torch.complex128, "f8E4M3FN": torch.float8_e4m3fn, "f8E5M2": torch.float8_e5m2}
+_WEIGHTS = ("parameter", "master", "buffer")
+_KEPT = (*_WEIGHTS, "exp_avg", "exp_avg_sq", "momentum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,8 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
       device: "cpu" or "cuda".
       batch_dims: {input name: dimension} of the tensors that are not split along dimension 0.
 
+    Under torchrun every process calls this with the same arguments, and its own batches to the step that it gets.
+
     Returns a Step. Raises CaptureError, CompileError or HeddleError with what, where and what to do.
     """
     if _deepspeed.is_configuration(plan):
@@ -91,18 +98,22 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
         raise HeddleError(f"plan is a {type(plan).__name__}; pass a heddle.Plan, the path of a DeepSpeed configuration or a dict with its keys")
     if device not in ("cpu", "cuda"):
         raise HeddleError(f"unknown device '{device}'{nearest(device, ('cpu', 'cuda'))}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise HeddleError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and this version compiles for one rank; run without torchrun")
     model = None if isinstance(model_or_program, Program) else model_or_program
     if model is not None and not isinstance(model, torch.nn.Module):
         raise HeddleError(f"cannot compile a {type(model).__name__}; pass a torch.nn.Module or a heddle.Program")
-    plan = dataclasses.replace(plan, precision=_resolved_precision(model_or_program, plan, device))
-    plan.refuse_unsupported(device)
-    if model is None:
-        recorded = (model_or_program, None, "the step was compiled from a program; compile the model to evaluate")
-    else:
-        recorded = _record(model, batch, loss, device, plan.precision)
-    step = Step(recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims)
+    count = world_size()
+    plan = dataclasses.replace(plan, dp=count if plan.dp is None else plan.dp, precision=_resolved_precision(model_or_program, plan, device))
+    plan.refuse_unsupported(device, count)
+    processes = connect(plan)
+    if processes is not None and device == "cuda":
+        torch.cuda.set_device(processes.local_rank)
+
+    def record():
+        if model is None:
+            return model_or_program, None, "the step was compiled from a program; compile the model to evaluate"
+        return _record(model, batch, loss, device, plan.precision)
+
+    step = Step(record, processes, model_or_program, loss, batch, optimizer, schedule, plan, device, batch_dims)
     step.accumulation = accumulation
     return step
 
@@ -163,21 +174,21 @@ def _named_tensors(model):
 class Step:
     """A compiled step; `heddle.compile` makes it. `step(batch)` trains, everything else looks at or moves its state."""
 
-    def __init__(self, recorded, loss, model, batch, optimizer, schedule, plan, device, batch_dims):
-        program, evaluation, no_evaluation = recorded
+    def __init__(self, record, processes, model_or_program, loss, batch, optimizer, schedule, plan, device, batch_dims):
         self.global_step, self.accumulation = 0, None
-        self.plan, self.optimizer, self.schedule, self.device = plan, optimizer, schedule, device
-        self._operators = len(re.findall(r"^ *(?:%[\w:, %]+ = )?\"graph\.(?!step|return|guard)", program.mlir, re.M))
-        self._guards = program.mlir.count('"graph.guard"(')
+        self.plan, self.optimizer, self.schedule, self.device, self._processes = plan, optimizer, schedule, device, processes
+        model, text = (None, model_or_program.mlir) if isinstance(model_or_program, Program) else (model_or_program, None)
         self._split = Splitter(batch, batch_dims, plan.strict)
         named = _named_tensors(model) if model is not None else {}
         parameters = {name: tensor for name, (tensor, _) in named.items() if isinstance(tensor, torch.nn.Parameter)}
-        names = parameters or {name: None for group in re.findall(r"#graph\.param<\[([^\]]*)\]", program.mlir) for name in re.findall(r'"([^"]+)"', group)}
+        names = parameters or {name: None for group in re.findall(r"#graph\.param<\[([^\]]*)\]", text or "") for name in re.findall(r'"([^"]+)"', group)}
         self._options, self._loss = self._compiler_options(names), loss
         self._template, self._no_template = (None, "it was compiled from a program; compile the model") if model is None else weightless(model)
-        data = compile_program(program, self._options, evaluation)
-        self._executable = Executable(data, plan.seed)
-        first = Compiled(self._executable, data, self._split.example.shapes, inputs_of(program), no_evaluation)
+        if processes is not None:
+            processes.agree(self._identity(parameters, text))
+        recorded = self._recorded(record, 0)
+        self._executable = Executable(recorded.data, plan.seed, plan.deadline, plan.dumps)
+        first = Compiled(self._executable, recorded, self._split.example.shapes)
         self._plans = Plans(first, self._compile_for, plan.seed, plan.max_plans, plan.strict)
         stats = self._executable.stats()
         # A micro-batch without labels must not run where it would leave traces; elsewhere it may, and the number of labels is read while it does.
@@ -201,6 +212,27 @@ class Step:
         if self._loaded:
             self._fill({name: tensor for name, (tensor, _) in named.items()})
 
+    def _identity(self, parameters, text):
+        """What all ranks must have been asked for, line by line. A parameter is known by a few of its elements: ranks that start from different weights would train different models."""
+        lines = [f"torch {torch.__version__}", f"device {self.device}"]
+        lines += [f"plan {field.name}={getattr(self.plan, field.name)!r}" for field in dataclasses.fields(self.plan) if field.name != "dumps"]
+        lines += [f"{key} {json.dumps(value, default=repr)}" for key, value in self._options.items()]
+        lines += [f"batch {name} {tuple(shape)} {dtype}" for name, shape, dtype in self._split.example.shapes]
+        lines += [f"parameter {name} {tensor.dtype} {tuple(tensor.shape)} {_fingerprint(tensor)}" for name, tensor in parameters.items()]
+        return lines if text is None else [*lines, *text.splitlines()]
+
+    def _recorded(self, record, rank):
+        """What becomes of `record()`; of ranks that are processes, on `rank`, for all."""
+
+        def compiled():
+            program, evaluation, no_evaluation = record()
+            return Recorded.of(program, compile_program(program, self._options, evaluation), no_evaluation)
+
+        if self._processes is None:
+            return compiled()
+        value, data = self._processes.share(rank, lambda: compiled().parts(), "plan")
+        return Recorded(data=data, **value)
+
     def _compiler_options(self, names):
         plan, schedule = self.plan, self.schedule
         recorded = {"lr": self.optimizer.lr, "clip": plan.clip, "precision": plan.precision, "seed": plan.seed, "cuda_graph": plan.cuda_graph}
@@ -222,18 +254,21 @@ class Step:
             "config": {key: value for key, value in recorded.items() if value is not None},
         }
 
-    def _compile_for(self, batch):
-        """What Plans asks for: another plan's program and bytes, from a micro-batch."""
-        if self._template is None:
-            raise HeddleError(f"the step cannot be recorded again for this batch: {self._no_template}")
-        program, evaluation, no_evaluation = _record(self._template, batch, self._loss, self.device, self.plan.precision)
-        return program, compile_program(program, self._options, evaluation), no_evaluation
+    def _compile_for(self, batch, rank):
+        """What Plans asks for: another plan from a micro-batch, which is that of `rank` where ranks are processes."""
+
+        def record():
+            if self._template is None:
+                raise HeddleError(f"the step cannot be recorded again for this batch: {self._no_template}")
+            return _record(self._template, batch, self._loss, self.device, self.plan.precision)
+
+        return self._recorded(record, rank)
 
     # Running
 
     def __call__(self, batch) -> StepOutput:
         """Trains on `batch`: as many micro-batches as its leading dimensions hold, shared out between the ranks in order, then one update. Nothing changes where no label is valid
-        or a gradient is not finite."""
+        or a gradient is not finite. Of ranks that are processes each gives its own batch, of as many micro-batches as the others."""
         self._ready()
         started = time.perf_counter()
         number = self.global_step + 1
@@ -254,28 +289,37 @@ class Step:
             norm, finite = Reading(results["output:grad_norm"]), Reading(results["output:finite"])
             finite = finite.value()
             self.global_step += finite
-        return StepOutput(_average(losses, divisor), norm.value(), not finite, lr, outputs, enqueue_ms)
+        return StepOutput(self._average(losses, divisor), norm.value(), not finite, lr, outputs, enqueue_ms)
 
     def evaluate(self, batch) -> StepOutput:
         """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
         self._ready()
         total, weight, outputs = 0.0, 0, {}
+        for labels, found in self._evaluated(self._by_rank(batch)):
+            outputs, dtype = _outputs(found[-1]), found[-1]["loss"].dtype
+            each = [(float(results["loss"]), 1 if count is None else count.value()) for count, results in zip(labels, found)]
+            if self._processes is not None:
+                each = self._processes.gather(each[0], "losses of an evaluation")
+            for loss, share in each:
+                if share:
+                    total, weight = (loss * share + total, weight + share)
+        loss = _rounded(total / weight, dtype) if weight else math.nan
+        return StepOutput(loss, math.nan, False, math.nan, outputs)
 
-        def attempt(plan):
+    def _evaluated(self, micros):
+        """(label counts, results) of the ranks here, for each micro-batch."""
+
+        def attempt(plan, micro):
             if plan.no_evaluation:
                 raise HeddleError(f"this step cannot evaluate: {plan.no_evaluation}")
             return plan.labels_of_ranks(micro), plan.run_ranks("evaluate", micro)
 
-        for micro in self._by_rank(batch):
-            _, found = self._plans.choose(micro, attempt)
-            for labels, results in zip(*found):
-                outputs = _outputs(results)
-                share = 1 if labels is None else labels.value()
-                if share:
-                    loss = results["loss"]
-                    total, weight = (float(loss) * share + total, weight + share)
-        loss = _rounded(total / weight, results["loss"].dtype) if weight else math.nan
-        return StepOutput(loss, math.nan, False, math.nan, outputs)
+        if self._processes is None:
+            for micro in micros:
+                yield self._plans.choose(micro, lambda plan: attempt(plan, micro))[1]
+        else:
+            for (plan, _), micro in zip(self._processes.choose(self._plans, micros), micros):
+                yield attempt(plan, micro)
 
     def gradients(self, batch) -> dict:
         """The averaged gradients of `batch` by parameter name, in the accumulate dtype, before clipping; nothing is updated."""
@@ -308,6 +352,8 @@ class Step:
 
     def _by_rank(self, batch):
         """The batch's micro-batches in the order of running; with several ranks each is a Round, what all of them run together."""
+        if self._processes is not None:
+            return self._processes.together(lambda: self._split(batch), "batch")
         micros, ranks = self._split(batch), self.plan.dp
         if ranks == 1:
             return micros
@@ -319,13 +365,22 @@ class Step:
     def _begin(self, micros, number, lr):
         """Prologues of all micro-batches; sets the scalars that are known. Returns each micro-batch with its plan, and a function that gives the divisor of gradients and losses
         once it is asked for."""
-        planned, labels = [], []
-        for micro in micros:
-            plan, counts = self._plans.choose(micro, lambda plan: plan.labels_of_ranks(micro))
-            planned.append((plan, micro))
-            labels += counts
-        self._plans.set_scalars({"lr": lr, "step": number, "micro_batches": len(labels)})
-        return planned, lambda: len(labels) if labels[0] is None else sum(count.value() for count in labels)
+        if self._processes is None:
+            chosen = [self._plans.choose(micro, lambda plan: plan.labels_of_ranks(micro)) for micro in micros]
+        else:
+            chosen = self._processes.choose(self._plans, micros)
+        labels = [count for _, counts in chosen for count in counts]
+        batches = len(labels) if self._processes is None else len(labels) * self._processes.size
+        self._plans.set_scalars({"lr": lr, "step": number, "micro_batches": batches})
+
+        @functools.cache
+        def divisor():
+            if labels[0] is None:
+                return batches
+            own = sum(count.value() for count in labels)
+            return own if self._processes is None else int(sum(row[0] for row in self._processes.gather([own], "label counts")))
+
+        return [(plan, micro) for (plan, _), micro in zip(chosen, micros)], divisor
 
     def _end(self, count):
         """The divisor, and what the update needs to know of it. The device works on the micro-batches while the host waits for their prologues."""
@@ -342,10 +397,21 @@ class Step:
                 results = plan.run("micro_next" if i else "micro_first", micro)
                 losses.append(Reading(results["loss"]))
         except HeddleError:
-            self._plans.recover()
-            self._executable = self._plans.first.executable
+            # A process whose rank has failed ends; its state is for nobody.
+            if self._processes is None:
+                with contextlib.suppress(HeddleError):  # a thread that has not come back may still write the state
+                    self._plans.recover()
+                self._executable = self._plans.first.executable
             raise
         return losses, _outputs(results)
+
+    def _average(self, losses, divisor):
+        """The mean over all ranks, from this process's readings by micro-batch."""
+        dtype, values = losses[0].dtype, [loss.value() for loss in losses]
+        if self._processes is not None:
+            by_rank = torch.tensor(self._processes.gather(values, "losses"), dtype=torch.float64).to(dtype)
+            values = [sum_of_ranks(by_rank[:, i].contiguous()).item() for i in range(len(values))]
+        return _rounded(sum(values, 0.0) / divisor, dtype)
 
     # State
 
@@ -374,7 +440,7 @@ class Step:
         self._untouched = {}
         for name in self._unchanging():
             kind = self._kind(name)
-            if name in tensors and (kind is None or self._executable.get_state(kind, name).dtype != tensors[name].dtype):
+            if name in tensors and (kind is None or _DTYPES[self._owner[kind, name]["dtype"]] != tensors[name].dtype):
                 self._untouched[name] = tensors[name].detach().clone()
 
     def state_dict(self) -> dict:
@@ -434,9 +500,24 @@ class Step:
             for name, tensor in theirs.items():
                 tensor.copy_(ours[name])
 
-    def _host_state(self, kinds=_KEPT):
+    def _host_state(self, kinds=_KEPT, mine=lambda kind, name: True):
+        """{(kind, name): tensor on the CPU} of what is `mine`; ranks that are processes all ask for the rest, too."""
         self._ready()
-        return {(kind, name): tensor.cpu() for kind, name, tensor in self._state(kinds)}
+        return {(kind, name): tensor.cpu() for kind, name, tensor in self._state(kinds) if mine(kind, name)}
+
+    def _writer_of(self):
+        """Which process writes which tensor of the state: (kind, name) -> rank. Rank 0 writes weights and masters, which the model's files are made of; moments go to whoever has
+        least to write so far."""
+        loads = [0] * self._processes.size
+        writer = {}
+        for entry in sorted(self._entries, key=lambda entry: entry["kind"] not in _WEIGHTS):
+            if entry["kind"] not in _KEPT:
+                continue
+            size = math.prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize
+            rank = 0 if entry["kind"] in _WEIGHTS else loads.index(min(loads))
+            loads[rank] += size
+            writer[entry["kind"], entry["names"][0]] = rank
+        return writer
 
     def _weights(self, state):
         """The state dict out of `_host_state`, in the model's own dtypes; tied names share one tensor, as `save_pretrained` expects."""
@@ -448,8 +529,13 @@ class Step:
         return found
 
     def save_pretrained(self, folder):
-        """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config."""
-        checkpoint.replace_model(folder, self._weights(self._host_state(("parameter", "master", "buffer"))), self._skeleton)
+        """Writes what `from_pretrained(folder)` loads: weights in the model's dtype and, for a Hugging Face model, its config. Of ranks that are processes rank 0 writes."""
+        state = self._host_state(_WEIGHTS, lambda *_: self._processes is None or self._processes.rank == 0)
+        write = lambda: checkpoint.replace_model(folder, self._weights(state), self._skeleton)  # noqa: E731
+        if self._processes is None:
+            write()
+        else:
+            self._processes.share(0, lambda: (write(), b""), "written model")
 
     # Checkpoints and files
 
@@ -460,6 +546,8 @@ class Step:
           extra: what `load_checkpoint` is to give back; must be representable in JSON.
           wait: True returns when the version is durable; False returns once the state is copied and writes on a thread, whose failure the next call raises.
           keep: how many versions to keep, this one included.
+
+        Of ranks that are processes, which must see one file system, rank 0 writes the model and the description and every rank its share of the moments.
         """
         if not isinstance(keep, int) or keep < 1:
             raise HeddleError(f"keep={keep!r} is not a number of versions of at least 1")
@@ -469,10 +557,16 @@ class Step:
         except (TypeError, ValueError) as error:
             raise HeddleError(f"extra cannot be written as JSON: {error}") from None
         self.wait_for_checkpoint()
-        state = self._host_state()
-        weights = self._weights(state)
-        state.update({("untouched", name): tensor for name, tensor in self._untouched.items()})
-        arguments = (folder, self.global_step, weights, state, self._skeleton, extra, keep)
+        shards = None
+        if self._processes is None:
+            state = self._host_state()
+        else:
+            writer, rank = self._writer_of(), self._processes.rank
+            state = self._host_state(mine=lambda *entry: writer[entry] == rank)
+            shards = checkpoint.Shards(self._processes)
+        weights = self._weights(state) if shards is None or shards.first else {}
+        state.update({("untouched", name): tensor for name, tensor in self._untouched.items() if shards is None or shards.first})
+        arguments = (folder, self.global_step, weights, state, self._skeleton, extra, keep, shards)
         if wait:
             return checkpoint.save(*arguments)
 
@@ -502,7 +596,8 @@ class Step:
         """Takes the latest version in `folder` (or `folder` itself, if it is a version): weights, moments, step count. Returns its `extra`. A bad version changes nothing."""
         self.wait_for_checkpoint()
         entries = [(entry["kind"], entry["names"], entry["shape"]) for entry in self._entries if entry["kind"] in _KEPT and (entry["kind"] != "buffer" or entry["persistent"])]
-        number, state, untouched, extra = checkpoint.load(folder, entries, self._unchanging())
+        read = lambda: checkpoint.load(folder, entries, self._unchanging())  # noqa: E731
+        number, state, untouched, extra = read() if self._processes is None else self._processes.together(read, "checkpoint")
         with _uninterrupted():
             for (kind, name), tensor in state.items():
                 self._executable.set_state(kind, name, tensor)
@@ -518,7 +613,7 @@ class Step:
             raise HeddleError("a callable schedule cannot be saved into a plan; use one of heddle.schedules")
         path = pathlib.Path(path)
         with checkpoint.named_errors(path):
-            _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._plans.first.data))
+            _write_atomically(path, lambda file: pathlib.Path(file).write_bytes(self._plans.first.recorded.data))
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
@@ -533,8 +628,8 @@ class Step:
             "device": self.device,
             "ranks": stats["ranks"],
             "precision": self.plan.precision,
-            "operators": self._operators,
-            "guards": self._guards,
+            "operators": self._plans.first.recorded.operators,
+            "guards": self._plans.first.recorded.guards,
             "plans": len(self._plans.all),
             "loss_average": stats["config"]["loss_average"],
             "fusion": stats["config"].get("fusion"),
@@ -554,8 +649,12 @@ def _outputs(results):
     return {name.partition(":")[2]: tensor for name, tensor in results.items() if name.startswith("output:")}
 
 
-def _average(losses, divisor):
-    return _rounded(sum((loss.value() for loss in losses), 0.0) / divisor, losses[0].dtype)
+def _fingerprint(tensor, count=256):
+    """A few elements of a tensor as a number; "meta" of one without elements."""
+    if tensor.is_meta:
+        return "meta"
+    flat = tensor.detach().flatten() if tensor.is_contiguous() else tensor.detach().select(0, 0).flatten()
+    return zlib.crc32(flat[:: max(1, flat.numel() // count)].cpu().contiguous().view(torch.uint8).numpy().tobytes())
 
 
 def _rounded(value, dtype):

@@ -7,23 +7,32 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
+#include <stdexcept>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
 #include "runtime/device/cpu.h"
 #include "runtime/exec/collective_handler.h"
 #include "runtime/exec/executable.h"
 #include "runtime/exec/host_kernel_handler.h"
+#include "runtime/trace/dump.h"
+#include "runtime/trace/verdict.h"
 #include "tests/fixtures/plan_builder.h"
 
 namespace heddle::exec {
 namespace {
 
 using heddle::testing::ZeroPlan;
+using ::testing::HasSubstr;
 
 // Sleeps up to a millisecond now and then; seed 0 never.
 class Delays {
@@ -127,15 +136,17 @@ class DoubleHandler final : public StepHandler {
   }
 };
 
-// A step that fails when it is told to.
+// A rank that fails, throws or stalls where it is told to.
 struct Fault {
-  int rank = -1;
+  enum Kind { kStatus, kException, kStall };
+  std::atomic<int> rank{-1};
   std::string section;
+  Kind kind = kStatus;
+  std::atomic<bool> over{false};  // ends a stall
 };
 class FaultyHandler final : public StepHandler {
  public:
-  FaultyHandler(std::shared_ptr<StepHandler> handler, int rank,
-                const Fault& fault)
+  FaultyHandler(std::shared_ptr<StepHandler> handler, int rank, Fault& fault)
       : handler_(std::move(handler)), rank_(rank), fault_(fault) {}
   absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
       const plan::Plan& plan, const plan::Section& section,
@@ -146,13 +157,18 @@ class FaultyHandler final : public StepHandler {
                         const RunContext&) override {
     if (fault_.rank != rank_ || fault_.section != section.name)
       return absl::OkStatus();
+    if (fault_.kind == Fault::kException)
+      throw std::runtime_error("the disk is on fire");
+    while (fault_.kind == Fault::kStall && !fault_.over)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (fault_.rank != rank_) return absl::OkStatus();
     return absl::DataLossError("the disk is on fire");
   }
 
  private:
   std::shared_ptr<StepHandler> handler_;
   const int rank_;
-  const Fault& fault_;
+  Fault& fault_;
 };
 
 constexpr double kLr = 0.01;
@@ -160,12 +176,16 @@ constexpr double kMaxNorm = 0.5;
 
 class World {
  public:
-  World(plan::Plan plan, uint32_t seed)
+  World(plan::Plan plan, uint32_t seed, comm::WorldOptions options = {})
       : delays_(seed),
-        group_(static_cast<int>(plan::WorldSize(plan))),
+        group_(RankGroup::OfThreads(static_cast<int>(plan::WorldSize(plan)),
+                                    std::move(options))),
         plan_(std::move(plan)) {
-    for (int r = 0; r < group_.size(); ++r) {
-      auto communicators = Communicators::Connect(plan_, r, group_.backend(r));
+    for (int r = 0; r < group_->size(); ++r) {
+      auto world = group_->World(r);
+      EXPECT_TRUE(world.ok()) << world.status();
+      worlds_.push_back(*world);
+      auto communicators = Communicators::Connect(plan_, *world);
       EXPECT_TRUE(communicators.ok()) << communicators.status();
       communicators_.push_back(*communicators);
       HandlerTable handlers;
@@ -188,7 +208,9 @@ class World {
     }
   }
 
-  int size() const { return group_.size(); }
+  int size() const { return group_->size(); }
+  bool stalled() const { return group_->stalled(); }
+  bool in_use() const { return executables_[0].use_count() > 1; }
   Fault& fault() { return fault_; }
   uint64_t wire(plan::CollectiveKind kind, int rank) {
     return communicators_[rank]->count(kind).bytes;
@@ -221,8 +243,11 @@ class World {
   }
 
   absl::Status Run(const std::string& section) {
-    return group_.Run(
-        [&](int rank) { return executables_[rank]->Run(section); }, true);
+    return group_->Run(
+        [section, executables = executables_](int rank) {
+          return executables[rank]->Run(section);
+        },
+        true);
   }
   void SetScalar(const std::string& name, double value) {
     for (auto& executable : executables_) executable->SetScalar(name, value);
@@ -239,11 +264,12 @@ class World {
  private:
   Delays delays_;
   Fault fault_;
-  RankGroup group_;
+  std::shared_ptr<RankGroup> group_;
+  std::vector<std::shared_ptr<comm::World>> worlds_;
   plan::Plan plan_;
   std::vector<std::unique_ptr<device::Device>> devices_;
   std::vector<std::shared_ptr<Communicators>> communicators_;
-  std::vector<std::unique_ptr<Executable>> executables_;
+  std::vector<std::shared_ptr<Executable>> executables_;
 };
 
 double Draw(int64_t seed) {
@@ -423,16 +449,81 @@ TEST(RanksTest, AFailingRankEndsTheOthers) {
           ZeroPlan({13, 40}, 4, 3, false, kMaxNorm, plan::DType::kF64, apart),
           static_cast<uint32_t>(rank));
       Train(world, {13, 40}, 1, 1);
-      world.fault() = {rank, "micro_first"};
+      world.fault().section = "micro_first";
+      world.fault().kind = rank % 2 == 0 ? Fault::kStatus : Fault::kException;
+      world.fault().rank = rank;
+      const auto begin = std::chrono::steady_clock::now();
       const absl::Status status = world.Run("micro_first");
-      EXPECT_EQ(status.message(),
-                "rank " + std::to_string(rank) + ": the disk is on fire");
-      world.fault() = {};
-      EXPECT_NE(std::string(world.Run("micro_first").message())
-                    .find("load the plan again (rank " + std::to_string(rank)),
-                std::string::npos);
+      // Nobody waits for the deadline, which is 60 s.
+      EXPECT_LT(std::chrono::steady_clock::now() - begin,
+                std::chrono::seconds(20));
+      const std::string message(status.message());
+      EXPECT_THAT(message, HasSubstr(absl::StrCat("rank ", rank, " failed: ")));
+      EXPECT_THAT(message, HasSubstr("the disk is on fire; rank"));
+      EXPECT_THAT(message, HasSubstr("waited in all_gather f64"));
+      world.fault().rank = -1;
+      EXPECT_THAT(std::string(world.Run("micro_first").message()),
+                  HasSubstr(absl::StrCat("load the plan again (rank ", rank)));
     }
   }
+}
+
+// A thread that does not come back is left behind; the caller gets the others'
+// verdict, and the dumps tell the same. Never returns if Threads::Run waits for
+// all, or if the deadline does not reach the watchdogs.
+TEST(RanksTest, AStallingRankEndsTheOthersWithinTheDeadline) {
+  comm::WorldOptions options;
+  options.deadline = absl::Seconds(2);
+  options.dump_directory = absl::StrCat(std::getenv("TEST_TMPDIR"), "/dumps");
+  plan::Plan plan = ZeroPlan({13, 40}, 3, 3, false, kMaxNorm);
+  plan.locations[0] = {"model.layers.3", "model.py:88"};
+  World world(std::move(plan), 0, options);
+  Train(world, {13, 40}, 1, 1);
+  world.fault().section = "micro_first";
+  world.fault().kind = Fault::kStall;
+  world.fault().rank = 1;
+  const absl::Time begin = absl::Now();
+  const absl::Status status = world.Run("micro_first");
+  EXPECT_LT(absl::Now() - begin, 2 * options.deadline);
+  EXPECT_GT(absl::Now() - begin, options.deadline / 2);
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  const std::string message(status.message());
+  EXPECT_THAT(message, HasSubstr("rank 1 is missing: all_gather f64"));
+  EXPECT_THAT(message, HasSubstr("of group dp.compute.0 [0,1,2]"));
+  EXPECT_THAT(
+      message,
+      HasSubstr("all_gather along dp in model.layers.3 at model.py:88"));
+  EXPECT_TRUE(world.stalled());
+  const auto dumps = trace::ReadDumps(options.dump_directory);
+  ASSERT_TRUE(dumps.ok()) << dumps.status();
+  EXPECT_EQ(dumps->size(), 3u);
+  for (const auto& [rank, dump] : *dumps)
+    EXPECT_THAT(message, HasSubstr(dump.verdict)) << rank;
+  EXPECT_EQ(trace::Judge(3, *dumps).ranks, std::vector<int>{1});
+  // What the thread is still in stays alive until it comes back.
+  EXPECT_TRUE(world.in_use());
+  world.fault().over = true;
+  while (world.in_use()) absl::SleepFor(absl::Milliseconds(1));
+}
+
+// Long work that ends in time is not a stall: the deadline counts from the last
+// progress.
+TEST(RanksTest, ASlowRankIsWaitedFor) {
+  comm::WorldOptions options;
+  options.deadline = absl::Seconds(4);
+  World world(ZeroPlan({13}, 2, 3, false, kMaxNorm), 0, options);
+  Train(world, {13}, 1, 1);
+  world.fault().section = "micro_first";
+  world.fault().kind = Fault::kStall;
+  world.fault().rank = 1;
+  std::thread later([&] {
+    absl::SleepFor(options.deadline / 4);
+    world.fault().rank = -1;
+    world.fault().over = true;
+  });
+  const absl::Status status = world.Run("micro_first");
+  later.join();
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 TEST(RanksTest, CountsTheBytesOnTheWire) {
