@@ -54,6 +54,56 @@ comm::Collective Statement(const plan::Plan& plan, const plan::Collective& c,
   return statement;
 }
 
+bool Touches(const plan::Plan& plan, int64_t value, uint32_t buffer) {
+  return value >= 0 && plan.values[static_cast<size_t>(value)].buffer == buffer;
+}
+
+bool Reads(const plan::Plan& plan, const plan::Step& step, uint32_t buffer) {
+  for (const plan::Arg& arg : step.args) {
+    if (arg.kind == plan::ArgKind::kValue && Touches(plan, arg.i, buffer))
+      return true;
+    if (arg.kind != plan::ArgKind::kValueList) continue;
+    for (int64_t value : arg.ints) {
+      if (Touches(plan, value, buffer)) return true;
+    }
+  }
+  return false;
+}
+
+bool Writes(const plan::Plan& plan, const plan::Step& step, uint32_t buffer) {
+  return std::any_of(
+      step.results.begin(), step.results.end(),
+      [&](int32_t value) { return Touches(plan, value, buffer); });
+}
+
+std::string SourceOf(const plan::Plan& plan, const plan::Step& step) {
+  if (step.kind == plan::StepKind::kCollective ||
+      step.location >= plan.locations.size())
+    return "";
+  return plan.locations[step.location].source;
+}
+
+// A pass made the collective: its line of the model is that of the first step
+// which reads what it brings, or of the last one which wrote what it takes.
+std::string NearestSource(const plan::Plan& plan, const plan::Section& section,
+                          size_t index, const plan::Collective& c) {
+  const uint32_t brought = plan.values[c.dst].buffer;
+  const uint32_t taken = plan.values[c.src].buffer;
+  for (size_t i = index + 1; i < section.steps.size(); ++i) {
+    const plan::Step& step = section.steps[i];
+    if (!Reads(plan, step, brought)) continue;
+    if (std::string source = SourceOf(plan, step); !source.empty())
+      return source;
+  }
+  for (size_t i = index; i-- > 0;) {
+    const plan::Step& step = section.steps[i];
+    if (!Writes(plan, step, taken)) continue;
+    if (std::string source = SourceOf(plan, step); !source.empty())
+      return source;
+  }
+  return "";
+}
+
 class CollectiveStep final : public PreparedStep {
  public:
   CollectiveStep(std::shared_ptr<Communicators> communicators,
@@ -92,8 +142,8 @@ class CollectiveHandler final : public StepHandler {
       : communicators_(std::move(communicators)) {}
 
   absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
-      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
-      const Memory& memory) override {
+      const plan::Plan& plan, const plan::Section& section,
+      const plan::Step& step, const Memory& memory) override {
     absl::StatusOr<plan::Collective> collective =
         plan::ReadCollective(plan, step);
     if (!collective.ok()) return collective.status();
@@ -109,6 +159,10 @@ class CollectiveHandler final : public StepHandler {
       origin.module = plan.locations[step.location].path;
       origin.source = plan.locations[step.location].source;
     }
+    if (origin.source.empty())
+      origin.source = NearestSource(
+          plan, section, static_cast<size_t>(&step - section.steps.data()),
+          *collective);
     comm::Collective statement = Statement(plan, *collective, memory);
     if (absl::Status status = comm::Validate(statement, communicator->group());
         !status.ok())

@@ -2,11 +2,14 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "runtime/comm/nccl/nccl_communicator.h"
 #include "runtime/torch/gloo_communicator.h"
 #include "runtime/torch/planned_cuda.h"
@@ -24,6 +27,27 @@ std::mutex& Mutex() {
 ProcessWorld*& Instance() {
   static ProcessWorld* instance = nullptr;
   return instance;
+}
+
+// Processes do not start at once: one imports its modules from a slow disk, one
+// has more to read. The deadline counts from when all are there.
+constexpr absl::Duration kStart = absl::Minutes(5);
+
+absl::Status AwaitStart(const comm::RankEnvironment& environment,
+                        comm::Store& store, absl::Duration patience) {
+  if (absl::Status status =
+          store.Set(absl::StrCat("here/", environment.rank), "1");
+      !status.ok())
+    return status;
+  const absl::Time end = absl::Now() + patience;
+  for (int q = 0; q < environment.world_size; ++q) {
+    const auto here = store.Get(absl::StrCat("here/", q), end - absl::Now());
+    if (!here.ok())
+      return absl::DeadlineExceededError(absl::StrCat(
+          "rank ", q, " of ", environment.world_size, " has not come within ",
+          absl::FormatDuration(patience), " (", here.status().message(), ")"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -49,20 +73,24 @@ absl::StatusOr<ProcessWorld*> ProcessWorld::Get(comm::WorldOptions options) {
     return status;
   auto process = std::unique_ptr<ProcessWorld>(new ProcessWorld());
   process->environment_ = *environment;
-  absl::StatusOr<Meeting> meeting = Rendezvous(*environment, options.deadline);
+  const absl::Duration patience = std::max(options.deadline, kStart);
+  absl::StatusOr<Meeting> meeting = Rendezvous(*environment, patience);
   if (!meeting.ok()) return meeting.status();
   process->meeting_ = *std::move(meeting);
+  if (absl::Status status =
+          AwaitStart(*environment, *process->meeting_.control, patience);
+      !status.ok())
+    return status;
   options.store_host = process->meeting_.store_host;
   options.announce = true;
   options.on_failure = comm::ExitProcess;
   // gloo's own patience must not end before the watchdog's.
-  const absl::Duration patience = 2 * options.deadline + absl::Seconds(60);
+  const absl::Duration longer = 2 * options.deadline + absl::Seconds(60);
   absl::StatusOr<std::unique_ptr<comm::World>> world = comm::World::Create(
       environment->rank, environment->world_size, process->meeting_.control,
       [&](trace::FlightRecorder* recorder)
           -> absl::StatusOr<std::unique_ptr<comm::Backend>> {
-        return CreateGlooBackend(process->meeting_.transport, patience,
-                                 recorder);
+        return CreateGlooBackend(process->meeting_.transport, longer, recorder);
       },
       options);
   if (!world.ok()) return world.status();

@@ -263,7 +263,8 @@ bool FindCycle(const std::vector<Waiting>& waiting, Verdict& verdict) {
 
 std::string WaitingText(const Dump& dump) {
   std::string text;
-  for (const Waiting& w : Collect({{dump.rank, dump}}))
+  const std::map<int, Dump> alone = {{dump.rank, dump}};  // Waiting points here
+  for (const Waiting& w : Collect(alone))
     absl::StrAppend(&text, text.empty() ? "" : ", ",
                     Name(w, *w.present.begin()->second));
   return text.empty() ? "no collective" : text;

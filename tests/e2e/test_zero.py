@@ -210,7 +210,7 @@ def test_a_rank_that_fails_ends_the_step_and_the_next_one_runs(zero):
     assert step(good) == twin(good)
     bad = {name: tensor.clone() for name, tensor in joined(micros_of(1, 3)).items()}
     bad["input_ids"][1, 4] = 4000
-    with pytest.raises(heddle.HeddleError, match="rank 1: .*out of range"):
+    with pytest.raises(heddle.HeddleError, match="rank 1( failed)?: .*out of range"):
         step(bad)
     good = joined(micros_of(2, 3))
     assert step(good) == twin(good)

@@ -111,7 +111,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
     def record():
         if model is None:
             return model_or_program, None, "the step was compiled from a program; compile the model to evaluate"
-        return _record(model, batch, loss, device, plan.precision)
+        return _record(model, batch, loss, device, plan)
 
     step = Step(record, processes, model_or_program, loss, batch, optimizer, schedule, plan, device, batch_dims)
     step.accumulation = accumulation
@@ -133,9 +133,10 @@ def _configured(found, batch, optimizer, schedule, batch_dims):
     return found.plan, optimizer or found.optimizer, schedule, found.accumulation
 
 
-def _record(model, batch, loss, device, precision):
-    """(program, evaluation program or None, why there is none)."""
-    return (capture(model, batch, loss, device, precision), *_capture_evaluation(model, batch, loss, device, precision))
+def _record(model, batch, loss, device, plan):
+    """(program, evaluation program or None, why there is none). Of several ranks a message about one that is missing names the line of the model."""
+    sources = plan.dp > 1
+    return (capture(model, batch, loss, device, plan.precision, sources=sources), *_capture_evaluation(model, batch, loss, device, plan.precision, sources))
 
 
 def _resolved_precision(model_or_program, plan, device):
@@ -148,12 +149,12 @@ def _resolved_precision(model_or_program, plan, device):
     return written["precision"]
 
 
-def _capture_evaluation(model, batch, loss, device, precision):
+def _capture_evaluation(model, batch, loss, device, precision, sources):
     """The forward in `eval()`, or None and the reason: a model without a loss outside training can still be trained."""
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
-        return capture(model, batch, loss, device, precision, backward=False), None
+        return capture(model, batch, loss, device, precision, backward=False, sources=sources), None
     except CaptureError as error:
         return None, f"the model cannot be captured in eval(): {error}"
     finally:
@@ -260,7 +261,7 @@ class Step:
         def record():
             if self._template is None:
                 raise HeddleError(f"the step cannot be recorded again for this batch: {self._no_template}")
-            return _record(self._template, batch, self._loss, self.device, self.plan.precision)
+            return _record(self._template, batch, self._loss, self.device, self.plan)
 
         return self._recorded(record, rank)
 
