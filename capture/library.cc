@@ -59,6 +59,7 @@ void SetBackward(bool backward) {
 
 std::tuple<std::string, std::vector<std::string>, std::vector<at::Tensor>>
 Finish() {
+  Active().CheckGenerators();
   Tape tape = Active().Finish();
   session.reset();
   std::vector<std::string> names;

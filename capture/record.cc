@@ -264,6 +264,7 @@ Program RecordOrRaise(const StepFunction& step, const RecordOptions& options) {
           session.AddResult("gradient", entry.names[0], entry.tensor.grad());
       }
     }
+    session.CheckGenerators();
     tape = session.Finish();
   }
   TORCH_CHECK(

@@ -51,6 +51,17 @@ bool DrawsNumbers(const c10::FunctionSchema& schema,
   return true;
 }
 
+// Sees every operator of the thread, also those that work on host tensors only.
+std::unique_ptr<at::ObserverContext> SeeGenerators(
+    const at::RecordFunction& call) {
+  for (const c10::IValue& input : call.inputs()) {
+    if (!input.isGenerator() || !input.toGenerator().defined()) continue;
+    if (Session* session = Session::Current())
+      session->NoteGenerator(call.name());
+  }
+  return nullptr;
+}
+
 bool IsTensorListType(const c10::TypePtr& type) {
   if (type->kind() != c10::TypeKind::ListType) return false;
   c10::TypePtr element = type->castRaw<c10::ListType>()->getElementType();
@@ -111,6 +122,10 @@ Session::Session(Options options)
       c10::DebugInfoKind::PROFILER_STATE, host_allocations_);
   autocast_ = std::make_unique<AutocastScope>(
       options_.target == "cuda" ? c10::DeviceType::CUDA : c10::DeviceType::CPU);
+  generators_seen_ =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(&SeeGenerators)
+                                     .needsInputs(true)
+                                     .scopes({at::RecordScope::FUNCTION}));
   first_sequence_ = last_sequence_ = at::sequence_number::peek();
   RegisterCustomOperators();
   previous_ = current_session;
@@ -126,6 +141,7 @@ Session* Session::Current() { return current_session; }
 Tape Session::Finish() {
   if (!finished_) {
     finished_ = true;
+    at::removeCallback(generators_seen_);
     allocation_guard_.reset();
     autocast_.reset();
     current_session = previous_;
@@ -156,8 +172,26 @@ void Session::CheckState(const std::string& op) const {
               " on a tensor of a capture that has ended");
 }
 
+void Session::NoteGenerator(const std::string& op) {
+  if (!drawn_.empty() || finished_) return;
+  drawn_ = Place(op);
+  if (options_.source_of_guard && phase_ == Phase::kForward) {
+    const SourceLine& line = tape_.sources[options_.source_of_guard()];
+    if (!line.file.empty())
+      drawn_ += " of " + line.file + ":" + std::to_string(line.line);
+  }
+}
+
+void Session::CheckGenerators() const {
+  TORCH_CHECK(drawn_.empty(), "heddle.capture: ", drawn_,
+              " draws from a generator of its own: the drawn numbers would be "
+              "the same in every step. Leave `generator` out and draw on the "
+              "device of the step's tensors, or pass the numbers in the batch");
+}
+
 void Session::Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   CheckState(NameOf(op.operator_name()));
+  CheckGenerators();
   if (RecordHostRead(op, stack)) return;
   // A kernel that calls operators of the cast list is what they are in a
   // region; the plan runs kernels outside of any.
@@ -328,10 +362,9 @@ void Session::RecordCall(const c10::OperatorHandle& original,
       record.arguments.push_back(std::move(list));
       meta_stack.emplace_back(std::move(generic));
     } else {
-      TORCH_CHECK(
-          !value.isGenerator(), "heddle.capture: ", Place(name),
-          " draws from a generator of its own; a captured step takes its "
-          "randomness from the step's seed. Leave `generator` out.");
+      // Seen where the thread's operators are not, as inside a profiler's own.
+      if (value.isGenerator()) NoteGenerator(name);
+      CheckGenerators();
       record.arguments.push_back({Argument::Kind::kConstant, {}, value});
       if (value.isDevice()) {
         c10::Device device = value.toDevice();

@@ -9,6 +9,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
+#include <ATen/record_function.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <deque>
@@ -96,6 +97,12 @@ class Session {
   // pushes trace tensors.
   void Record(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
+  // An operator that draws from a generator which it was given. It may run on
+  // the host, where nothing else of it is seen.
+  void NoteGenerator(const std::string& op);
+  // Raises where that happened: a program has no such generator.
+  void CheckGenerators() const;
+
   // Ends recording; the session refuses further operators.
   Tape Finish();
 
@@ -177,6 +184,8 @@ class Session {
   uint64_t first_sequence_ = 0;
   uint64_t last_sequence_ = 0;
   int64_t next_rng_ = 0;
+  std::string drawn_;  // What an operator with a generator of its own did.
+  at::CallbackHandle generators_seen_ = 0;
   bool generator_set_back_ = false;
   int64_t guard_values_ = 0;
   bool finished_ = false;

@@ -248,6 +248,7 @@ def test_constant_made_in_the_step():
 
 
 OUTSIDE = torch.arange(8.0)
+TORCH, PYTHON, NUMPY = torch.Generator(), random.Random(0), numpy.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +261,14 @@ OUTSIDE = torch.arange(8.0)
         (lambda self, x: x * random.random(), r"host generator of `random`(?s:.*)drawn in module '<root>'\n  at .*test_capture.py"),
         (lambda self, x: x * numpy.random.rand(), r"host generator of `numpy.random`"),
         (lambda self, x: x + torch.rand(8), r"host generator of `torch`(?s:.*)drawn in module '<root>'\n  at .*test_capture.py"),
+        (lambda self, x: x + torch.rand(8, generator=TORCH), r"aten::rand in module '<root>' of .*test_capture.py:\d+ draws from a generator of its own"),
+        (lambda self, x: x + torch.nn.init.normal_(torch.empty(8), generator=torch.Generator()), r"aten::normal_ in module '<root>' of .*test_capture.py:\d+ draws from a generator of its own"),
+        (lambda self, x: x * (2 if torch.empty(()).uniform_(generator=TORCH) < 0.5 else 1), r"aten::uniform_ in module"),
+        (lambda self, x: x.detach().clone().bernoulli_(generator=TORCH) + x, r"aten::bernoulli_.* draws from a generator of its own"),
+        (lambda self, x: x * PYTHON.gauss(0, 1), r"host generator of `random.Random`(?s:.*)drawn in module '<root>'\n  at .*test_capture.py"),
+        (lambda self, x: x * random.SystemRandom().choice([1, 2]), r"host generator of `random.SystemRandom`(?s:.*)drawn in module '<root>'\n  at .*test_capture.py"),
+        (lambda self, x: x * NUMPY.normal(), r"host generator of `numpy.random.Generator`(?s:.*)drawn in module '<root>'\n  at .*test_capture.py"),
+        (lambda self, x, held=numpy.random.RandomState(0): x * held.rand(), r"host generator of `numpy.random.RandomState`"),
         (lambda self, x: self.second(x) if torch.rand([]) < 0.5 else x, r"(?s)aten::rand draws a number on the host.*in module '<root>'\n  at .*test_capture.py"),
         (lambda self, x: x.to_sparse().to_dense(), r"aten::_to_sparse in module.*Keep the tensor dense"),
         (lambda self, x: x + x.data_ptr(), r"(?s)in module '<root>' reads a tensor's data pointer.*custom operator.*test_capture.py"),
@@ -272,6 +281,26 @@ OUTSIDE = torch.arange(8.0)
 )
 def test_refusals(body, pattern):
     refuse(body, pattern)
+
+
+def test_refuses_generators_that_the_model_holds():
+    model = Net(lambda self, x: x * self.held["mask"][0].random())
+    model.held = {"mask": [numpy.random.default_rng(0)]}
+    with pytest.raises(heddle.CaptureError, match="numpy.random.Generator"):
+        heddle.capture(model, {"x": torch.randn(4, 8)})
+    model.body = lambda self, x: x
+    heddle.capture(model, {"x": torch.randn(4, 8)}, loss=lambda out, batch: out)
+    with pytest.raises(heddle.CaptureError, match="numpy.random.Generator"):
+        heddle.capture(model, {"x": torch.randn(4, 8)}, loss=lambda out, batch, held=model.held["mask"][0]: out * held.random())
+
+
+def test_generators_that_the_step_does_not_draw_from_are_left_alone():
+    """They go on where they were, and so do the classes that were watched."""
+    before = vars(random.Random).get("random"), vars(random.SystemRandom)["random"], vars(random.SystemRandom)["getrandbits"]
+    state = NUMPY.bit_generator.state, PYTHON.getstate(), TORCH.get_state()
+    check(lambda self, x: x * (2 if NUMPY is PYTHON or TORCH is None else 1))
+    assert before == (vars(random.Random).get("random"), vars(random.SystemRandom)["random"], vars(random.SystemRandom)["getrandbits"])
+    assert state[:2] == (NUMPY.bit_generator.state, PYTHON.getstate()) and torch.equal(state[2], TORCH.get_state())
 
 
 def test_refuses_operator_without_meta_kernel():

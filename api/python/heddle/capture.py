@@ -9,14 +9,12 @@ import gc
 import inspect
 import os
 import pathlib
-import random
-import sys
 import traceback
 
 import safetensors.torch
 import torch
 
-from . import _native
+from . import _chance, _native
 from .errors import CaptureError
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,87 +95,6 @@ def _role(model, module, module_name, name, parameter):
     return {2: "matrix", 3: "stack"}.get(parameter.dim(), "other")
 
 
-def _host_generators():
-    """The states of the generators that Python code draws from, by name."""
-    numpy = sys.modules.get("numpy")
-    states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": hash(random.getstate())}
-    if numpy is not None:
-        state = numpy.random.get_state()
-        states["numpy.random"] = (state[0], state[1].tobytes(), *state[2:])
-    return states
-
-
-def _place():
-    """Module path and line of the user's code that runs now."""
-    module, frame = _native.capture.heddle_capture_place().decode(), _user_frame()
-    return f"in module '{module or '<root>'}'" + (f"\n  at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else "")
-
-
-class _HostDraws(contextlib.AbstractContextManager):
-    """Chance from a host generator would be frozen into the program, so it is refused; but layer dropout compares a number that the host draws with a probability that is mostly 0.
-
-    `torch.rand` of one number on the host is `value` inside this scope, and a program that is the same for the least and the greatest number owes nothing to chance.
-    On cpu the draw is an operator of the step all the same: eager takes it from the generator that the step's dropout draws from. `places` is where this happened.
-    """
-
-    LEAST, GREATEST = 0.0, 1.0 - 2.0**-24
-
-    def __init__(self, target, value):
-        self.target, self.value, self.places = target, value, []
-
-    def __enter__(self):
-        self.rand, self.before = torch.rand, _host_generators()
-        torch.rand = self.draw
-        return self
-
-    def draw(self, *args, **kwargs):
-        # On meta the arguments are read as torch.rand reads them, and nothing is drawn.
-        own_device = kwargs.get("device") is not None and torch.device(kwargs["device"]).type != "cpu"
-        if own_device or kwargs.get("generator") is not None or kwargs.get("out") is not None:
-            return self.rand(*args, **kwargs)
-        shape = self.rand(*args, **{**kwargs, "device": "meta"})
-        if shape.numel() != 1:
-            return self.rand(*args, **kwargs)
-        self.places.append(_place())
-        if self.target == "cpu":
-            self.rand(shape.shape, dtype=shape.dtype, device="maia")
-        return torch.full(shape.shape, self.value, dtype=shape.dtype, requires_grad=kwargs.get("requires_grad", False))
-
-    def __exit__(self, *_):
-        torch.rand = self.rand
-
-    def check(self):
-        """Raises where another draw moved a generator."""
-        changed = [name for name, state in _host_generators().items() if name in self.before and state != self.before[name]]
-        if changed:
-            raise CaptureError(f"the step drew from the host generator of `{changed[0]}`: the drawn numbers would be the same in every step. "
-                               "Draw on the device of the step's tensors, or pass the numbers in the batch")
-
-
-class _WatchHostGenerators:
-    """Names the module and the line of a draw, after a capture was refused for one: too slow for every capture."""
-
-    def __init__(self):
-        self.before, self.place = _host_generators(), ""
-
-    def __enter__(self):
-        sys.setprofile(self.event)
-        return self
-
-    def event(self, frame, kind, argument):
-        if kind == "c_return" and not self.place:
-            # What a generator's own code does is seen when its caller goes on; states are read outside of the profile.
-            sys.setprofile(None)
-            after = _host_generators()
-            if any(after[name] != state for name, state in self.before.items()):
-                self.place = _place()
-            else:
-                sys.setprofile(self.event)
-
-    def __exit__(self, *_):
-        sys.setprofile(None)
-
-
 class _Scopes:
     """Keeps capture's module path in step with the modules that run."""
 
@@ -235,17 +152,9 @@ if not hasattr(torch, "maia"):
     torch._register_device_module("maia", _TraceModule)
 
 
-def _user_frame():
-    frame = sys._getframe(1)
-    skip = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep)
-    while frame is not None and frame.f_code.co_filename.startswith(skip):
-        frame = frame.f_back
-    return frame
-
-
 @ctypes.CFUNCTYPE(ctypes.c_int32)
 def _source_of_caller():
-    frame = _user_frame()
+    frame = _chance.user_frame()
     return 0 if frame is None else _native.capture.heddle_capture_source(frame.f_code.co_filename.encode(), frame.f_lineno)
 
 
@@ -317,7 +226,7 @@ def _first_derivatives_only():
         @functools.wraps(function)
         def call(*args, **kwargs):
             if inspect.signature(function).bind(*args, **kwargs).arguments.get("create_graph"):
-                raise CaptureError(f"torch.autograd asked for create_graph=True: gradients of gradients are not captured. Compute such a penalty in eager PyTorch; asked {_place()}")
+                raise CaptureError(f"torch.autograd asked for create_graph=True: gradients of gradients are not captured. Compute such a penalty in eager PyTorch; asked {_chance.place()}")
             return function(*args, **kwargs)
 
         return call
@@ -421,19 +330,20 @@ def capture(model, batch, loss=None, device="cpu", precision=None, *, backward=T
         raise CaptureError(f"unknown precision '{precision}'; known are {', '.join(PRECISIONS)}")
     record = functools.partial(_record, model, batch, loss, device, precision, backward)
     try:
-        with _HostDraws(device, _HostDraws.GREATEST) as draws:
+        watched = _chance.generators(model, loss)
+        with _chance.HostDraws(device, _chance.HostDraws.GREATEST, watched) as draws:
             program = record(sources)
             draws.check()
         if draws.places:
-            with _HostDraws(device, _HostDraws.LEAST):
+            with _chance.HostDraws(device, _chance.HostDraws.LEAST, watched):
                 other = record(sources)
             if other.mlir != program.mlir or any(not torch.equal(other.constants[name], value) for name, value in program.constants.items()):
                 raise CaptureError("operator aten::rand draws a number on the host that decides what the step does (layer dropout?): it would decide the same in every step. "
                                    f"Set its probability to 0, or pass the decision in the batch; drawn {draws.places[0]}")
         return program
     except CaptureError as error:
-        if "host generator" in str(error):
-            with contextlib.suppress(CaptureError), _WatchHostGenerators() as watch:
+        if "host generator" in str(error) and "; drawn in" not in str(error):
+            with contextlib.suppress(CaptureError), _chance.Watch(watched) as watch:
                 record(False)
             raise CaptureError(f"{error}; drawn {watch.place}" if watch.place else str(error)) from None
         if "(backward)" in str(error) and not sources:
