@@ -33,6 +33,14 @@ constexpr int kBoxBytes = kBox * kBox * 2;
 constexpr int kABytes = 2 * kBoxBytes;
 constexpr int kStageBytes = kABytes + 4 * kBoxBytes;
 constexpr int kThreads = 384;
+// The first multiplying group runs this many tiles of the inner dimension ahead
+// of the second, so that one multiplies while the other has its results to
+// convert; in items that are long enough for it.
+#ifndef NS_LEAD
+#define NS_LEAD 1
+#endif
+constexpr int kLead = NS_LEAD;
+constexpr int kLeadFrom = kLead == 0 ? INT_MAX : kStages + 1;
 // Readers of an item: the loading warp, two storing, eight multiplying; twice.
 constexpr int kItemReaders = 22;
 
@@ -45,6 +53,7 @@ struct Shared {
   uint64_t item_full, item_empty;
   uint64_t full[kStages], empty[kStages];
   uint64_t out_full[2][2], out_empty[2][2];
+  uint64_t lead;
 };
 
 // Reads items in order; every reader has its own. One lane or a whole warp
@@ -61,7 +70,8 @@ class ItemReader {
     const volatile uint4& words = shared_.item;
     const Item item = Unpack({words.x, words.y, words.z, words.w});
     if (!expect) __syncwarp(__activemask());
-    if (leader) BarrierArriveIn(SharedAddress(&shared_.item_empty), 0);
+    if (leader) 
+      BarrierArriveAt(InBlock(SharedAddress(&shared_.item_empty), 0));
     return item;
   }
 
@@ -123,13 +133,15 @@ __device__ void LoadTiles(const Program& p, Shared& shared, uint32_t rank) {
     const int first_box = item.both ? static_cast<int>(rank) * boxes / 2 : 0;
     const int last_box = item.both ? first_box + boxes / 2 : boxes;
     const int a_turns = ATurnsAt(op, item), b_turns = BTurnsAt(op, item);
+    const int a_boxes = item.a_is_b ? 0 : 2;
+    const auto bytes = static_cast<uint32_t>((a_boxes + boxes) * kBoxBytes);
     for (int k = 0; k < op.k_blocks; ++k) {
       const uint32_t full = SharedAddress(&shared.full[stage]);
       BarrierWait(SharedAddress(&shared.empty[stage]), phase);
-      BarrierExpect(full, static_cast<uint32_t>(kABytes + boxes * kBoxBytes));
+      BarrierExpect(full, bytes);
       const uint32_t base = SharedAddress(shared.stage[stage]);
       const bool a_turned = k >= a_turns, b_turned = k >= b_turns;
-      for (int box = 0; box < 2; ++box) {
+      for (int box = 0; box < a_boxes; ++box) {
         const int row = item.row * 128 + box * kBox;
         Load(base + static_cast<uint32_t>(box * kBoxBytes), a, full,
              a_turned ? row : k * kTileK, a_turned ? k * kTileK : row, a_index);
@@ -200,15 +212,21 @@ __device__ void StoreTiles(const Program& p, Shared& shared, int group) {
   }
 }
 
+// 32 values of a thread as 16 pairs.
 template <typename T>
-__device__ __forceinline__ uint32_t PackPair(float low, float high,
-                                             bool bfloat16) {
-  if (bfloat16) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t*>(&pair);
+__device__ __forceinline__ void PackPairs(uint32_t (&pairs)[16],
+                                          const float (&values)[32]) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const float low = values[2 * i], high = values[2 * i + 1];
+    if constexpr (__is_same(T, __nv_bfloat16)) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+      pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+    } else {
+      const __half2 pair = __floats2half2_rn(low, high);
+      pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+    }
   }
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
 template <typename T>
@@ -222,10 +240,23 @@ __device__ __forceinline__ float2 UnpackPair(uint32_t bits) {
 
 // State of one multiplying group of four warps.
 struct Group {
-  int index;  // 0 or 1: rows 64 * index of a tile
-  uint32_t stage, phase;
+  int index;       // 0 or 1: rows 64 * index of a tile
+  uint32_t tiles;  // of the inner dimension begun
   uint32_t count;  // of blocks stored
+  uint32_t lead_phase;
+  // Of stage 0, in the block that this thread tells that tiles are free; each
+  // group's first two threads do.
+  uint32_t empty;
 };
+__device__ __forceinline__ uint32_t StageOf(uint32_t tile) {
+  return tile % kStages;
+}
+__device__ __forceinline__ uint32_t PhaseOf(uint32_t tile) {
+  return tile / kStages % 2;
+}
+__device__ __forceinline__ void Release(const Group& group, uint32_t tile) {
+  if (threadIdx.x % 128 < 2) BarrierArriveAt(group.empty + 8 * StageOf(tile));
+}
 
 // 16 bytes of a line of a block in its layout.
 __device__ __forceinline__ uint32_t ChunkAt(uint32_t base, uint32_t line,
@@ -308,42 +339,73 @@ __device__ __forceinline__ void Spread(uint32_t base, const uint4 (&words)[4],
 
 // Tiles [from, to) of the inner dimension, 64 deep each: 64 rows of A times kN
 // columns of B onto `sums`. One tile's instructions stay in flight; the tile
-// before it is released. `last` is the stage of the tile in flight.
+// before it is released. Few instructions, as they cost the power that limits
+// the clock: `a` and `b` describe the operands in stage 0. At tile `leads_at`
+// the thread lets the other group follow.
 template <typename T, int kN, bool kATurned, bool kBTurned>
 __device__ __forceinline__ void MultiplyRange(Shared& shared, Group& group,
-                                              float (&sums)[kN / 2], int from,
-                                              int to, uint32_t& last) {
+                                              float (&sums)[128], uint32_t a,
+                                              uint32_t b, int leads_at,
+                                              int from, int to) {
+  constexpr uint32_t kAStep = (kATurned ? 16 * 128 : 32) >> 4,
+                     kBStep = (kBTurned ? 16 * 128 : 32) >> 4;
+  const uint32_t full = SharedAddress(&shared.full[0]);
+#pragma unroll 1
   for (int k = from; k < to; ++k) {
-    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
-    const uint32_t base = SharedAddress(shared.stage[group.stage]);
-    const uint64_t a =
-        Descriptor(base + static_cast<uint32_t>(group.index * kBoxBytes), 16);
-    const uint64_t b = Descriptor(base + kABytes, kBTurned ? kBoxBytes : 16);
+    const uint32_t stage = StageOf(group.tiles);
+    BarrierWait(full + 8 * stage, PhaseOf(group.tiles));
+    // Broadcast, so that the compiler knows them to be the warp's.
+    const uint32_t at_a =
+        __shfl_sync(~0u, a + stage * (kStageBytes >> 4), 0);
+    const uint32_t at_b = __shfl_sync(~0u, b + stage * (kStageBytes >> 4), 0);
     Keep(sums);
     MmaFence();
 #pragma unroll
-    for (int step = 0; step < kTileK / 16; ++step)
-      Mma<T, kN, kATurned, kBTurned>(
-          sums,
-          a + static_cast<uint64_t>(step * ((kATurned ? 16 * 128 : 32) >> 4)),
-          b + static_cast<uint64_t>(step * ((kBTurned ? 16 * 128 : 32) >> 4)),
-          k > 0 || step > 0);
+    for (uint32_t step = 0; step < kTileK / 16; ++step)
+      Mma<T, kN, kATurned, kBTurned>(sums, at_a + step * kAStep,
+                                     at_b + step * kBStep, k > 0 || step > 0);
     MmaCommit();
     Keep(sums);
     if (k > 0) {
       MmaWait<1>();
-      if (threadIdx.x % 128 < 2)
-        BarrierArriveIn(SharedAddress(&shared.empty[last]), threadIdx.x % 128);
+      Release(group, group.tiles - 1);
     }
-    last = group.stage;
-    if (++group.stage == kStages) {
-      group.stage = 0;
-      group.phase ^= 1;
-    }
+    if (k == leads_at) BarrierArrive(SharedAddress(&shared.lead));
+    ++group.tiles;
   }
 }
 
-template <typename T, int kN, bool kHasC>
+template <typename T, int kN>
+__device__ __forceinline__ void MultiplyTile(const Op& op, const Item& item,
+                                             Shared& shared, Group& group,
+                                             float (&sums)[128]) {
+  // A tile of A that B is too was loaded once, as B.
+  const uint32_t base = SharedAddress(shared.stage[0]), to_b = base + kABytes;
+  const uint32_t a = Descriptor((item.a_is_b ? to_b : base) +
+                                    static_cast<uint32_t>(group.index) *
+                                        static_cast<uint32_t>(kBoxBytes),
+                                16),
+                 b = Descriptor(to_b, 16), b_turned = Descriptor(to_b, kBoxBytes);
+  const int b_turns = min(op.k_blocks, BTurnsAt(op, item)),
+            a_turns = min(op.k_blocks, ATurnsAt(op, item));
+  const int leads_at = group.index == 0 && op.k_blocks >= kLeadFrom &&
+                               threadIdx.x % 128 == 0
+                           ? kLead - 1
+                           : -1;
+  MultiplyRange<T, kN, false, false>(shared, group, sums, a, b, leads_at, 0,
+                                     b_turns);
+  MultiplyRange<T, kN, false, true>(shared, group, sums, a, b_turned, leads_at,
+                                    b_turns, a_turns);
+  MultiplyRange<T, kN, true, true>(shared, group, sums, a, b_turned, leads_at,
+                                   a_turns, op.k_blocks);
+  MmaWait<0>();
+  Keep(sums);
+  Release(group, group.tiles - 1);
+}
+
+// One item's sums, and what becomes of them. One copy of this code serves all
+// widths: sums of their own would take registers from each other.
+template <typename T>
 __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
                                          Group& group, const Item& item) {
   const Op& op = p.ops[item.op];
@@ -352,14 +414,15 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
   const int row =
       item.row * 128 + group.index * kBox + static_cast<int>(warp * 16);
   const int column = item.column * 128;
-  float sums[kN / 2];
-  uint32_t last = 0;
+  const bool has_c = op.c >= 0;
+  float sums[128];
   Addend c{};
   uint4 c_words[4];
-  if constexpr (kHasC) {
+  if (has_c) {
     // The first tile's arrival says that the slot's counter was seen; seeing it
     // here orders these loads too.
-    BarrierWait(SharedAddress(&shared.full[group.stage]), group.phase);
+    BarrierWait(SharedAddress(&shared.full[StageOf(group.tiles)]),
+                PhaseOf(group.tiles));
     const unsigned* counter = p.counters + 1 + item.matrix % p.slots;
     while (LoadAcquire(counter) < item.need) {
     }
@@ -369,50 +432,58 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
          buffer.pitch, p.n, op.symmetric ? p.n : p.m};
     LoadC(c_words, c, row, column);
   }
-  const int b_turns = min(op.k_blocks, BTurnsAt(op, item)),
-            a_turns = min(op.k_blocks, ATurnsAt(op, item));
-  MultiplyRange<T, kN, false, false>(shared, group, sums, 0, b_turns, last);
-  MultiplyRange<T, kN, false, true>(shared, group, sums, b_turns, a_turns,
-                                    last);
-  MultiplyRange<T, kN, true, true>(shared, group, sums, a_turns, op.k_blocks,
-                                   last);
-  MmaWait<0>();
-  Keep(sums);
-  if (threadIdx.x % 128 < 2)
-    BarrierArriveIn(SharedAddress(&shared.empty[last]), threadIdx.x % 128);
+  if (op.k_blocks >= kLeadFrom && group.index == 1) {
+    BarrierWait(SharedAddress(&shared.lead), group.lead_phase);
+    group.lead_phase ^= 1;
+  }
+  if (item.columns == 256) {
+    MultiplyTile<T, 256>(op, item, shared, group, sums);
+  } else {
+    MultiplyTile<T, 128>(op, item, shared, group, sums);
+  }
 
-  const bool bfloat16 =
-      op.out < 0 ? p.results_bfloat16 : __is_same(T, __nv_bfloat16);
+  const bool to_bfloat16 = op.out < 0 && p.results_bfloat16;
   const float alpha = op.alpha, beta = op.beta, diagonal = op.diagonal;
   const int row_block = 2 * item.row + group.index;
 #pragma unroll
-  for (int box = 0; box < kN / kBox; ++box) {
-    if (!Wanted(op, row_block, 2 * item.column + box)) continue;
-    uint32_t addends[16];
-    if constexpr (kHasC) {
+  for (int box = 0; box < 4; ++box) {
+    const int column_block = 2 * item.column + box;
+    if (box * kBox >= item.columns || !Wanted(op, row_block, column_block))
+      continue;
+    float values[32];
+#pragma unroll
+    for (int i = 0; i < 32; ++i) values[i] = alpha * sums[32 * box + i];
+    if (has_c) {
+      uint32_t addends[16];
       Spread(NextBlock(shared, group), c_words, addends);
       // One block ahead of its use; a block that is not wanted ends the tile.
-      if (box + 1 < kN / kBox)
+      if ((box + 1) * kBox < item.columns)
         LoadC(c_words, c, row, column + (box + 1) * kBox);
-    }
-    // Rows minus columns of the thread's first sum.
-    const int away = row + static_cast<int>(lane / 4) - column - box * kBox -
-                     static_cast<int>(lane % 4 * 2);
-    uint32_t pairs[16];
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      const int at = box * 16 + i;
-      float low = alpha * sums[2 * at], high = alpha * sums[2 * at + 1];
-      if constexpr (kHasC) {
+      for (int i = 0; i < 16; ++i) {
         const float2 addend = UnpackPair<T>(addends[i]);
-        low += beta * addend.x;
-        high += beta * addend.y;
+        values[2 * i] += beta * addend.x;
+        values[2 * i + 1] += beta * addend.y;
       }
-      // Entry i of a thread: rows 8 (i % 2) further, columns 8 (i / 2).
-      const int right = 8 * (i / 2) - 8 * (i % 2);
-      if (away == right) low += diagonal;
-      if (away == right + 1) high += diagonal;
-      pairs[i] = PackPair<T>(low, high, bfloat16);
+    }
+    if (diagonal != 0 && row_block == column_block) {
+      // Rows minus columns of the thread's first sum.
+      const int away = static_cast<int>(warp * 16 + lane / 4 - lane % 4 * 2);
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        // Entry i of a thread: rows 8 (i % 2) further, columns 8 (i / 2).
+        const int right = 8 * (i / 2) - 8 * (i % 2);
+        if (away == right) values[2 * i] += diagonal;
+        if (away == right + 1) values[2 * i + 1] += diagonal;
+      }
+    }
+    uint32_t pairs[16];
+    if (to_bfloat16) {
+      PackPairs<__nv_bfloat16>(pairs, values);
+    } else if (op.out < 0) {
+      PackPairs<__half>(pairs, values);
+    } else {
+      PackPairs<T>(pairs, values);
     }
     if (op.store_transposed) {
       Stage<true>(shared, group, pairs);
@@ -425,24 +496,12 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
 template <typename T>
 __device__ void MultiplyTiles(const Program& p, Shared& shared, int index) {
   ItemReader items(shared);
-  Group group{index, 0, 0, 0};
+  Group group{index, 0, 0, 0, InBlock(SharedAddress(&shared.empty[0]),
+                                      threadIdx.x % 2)};
   for (;;) {
     const Item item = items.Next(false, threadIdx.x % 32 == 0);
     if (!item.valid) return;
-    const Op& op = p.ops[item.op];
-    if (item.columns == 256) {
-      if (op.c < 0) {
-        Multiply<T, 256, false>(p, shared, group, item);
-      } else {
-        Multiply<T, 256, true>(p, shared, group, item);
-      }
-    } else {
-      if (op.c < 0) {
-        Multiply<T, 128, false>(p, shared, group, item);
-      } else {
-        Multiply<T, 128, true>(p, shared, group, item);
-      }
-    }
+    Multiply<T>(p, shared, group, item);
   }
 }
 
@@ -457,6 +516,7 @@ __global__ __cluster_dims__(2, 1, 1)
   if (threadIdx.x == 0) {
     BarrierInit(SharedAddress(&shared.item_full), 1);
     BarrierInit(SharedAddress(&shared.item_empty), kItemReaders);
+    BarrierInit(SharedAddress(&shared.lead), 1);
     for (int i = 0; i < 4; ++i) {
       BarrierInit(SharedAddress(&shared.out_full[i / 2][i % 2]), 4);
       BarrierInit(SharedAddress(&shared.out_empty[i / 2][i % 2]), 1);

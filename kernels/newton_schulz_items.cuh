@@ -15,14 +15,16 @@ namespace heddle::kernels::ns {
 struct Item {
   int op, matrix, row, column, columns;
   unsigned need;
-  bool both;  // the cluster's blocks share B
+  bool both;    // the cluster's blocks share B
+  bool a_is_b;  // the block's tiles of A are its tiles of B
   bool valid;
 };
 
 __device__ inline uint4 Pack(const Item& item) {
   return {static_cast<unsigned>(item.op) |
               (item.columns == 256 ? 1u << 16 : 0) |
-              (item.both ? 1u << 17 : 0) | (item.valid ? 1u << 18 : 0),
+              (item.both ? 1u << 17 : 0) | (item.valid ? 1u << 18 : 0) |
+              (item.a_is_b ? 1u << 19 : 0),
           static_cast<unsigned>(item.matrix),
           static_cast<unsigned>(item.row) | static_cast<unsigned>(item.column)
                                                 << 16,
@@ -35,6 +37,7 @@ __device__ inline Item Unpack(uint4 words) {
   item.columns = words.x & 1u << 16 ? 256 : 128;
   item.both = words.x & 1u << 17;
   item.valid = words.x & 1u << 18;
+  item.a_is_b = words.x & 1u << 19;
   item.matrix = static_cast<int>(words.y);
   item.row = static_cast<int>(words.z & 0xffff);
   item.column = static_cast<int>(words.z >> 16);
@@ -135,6 +138,9 @@ __device__ inline void Decode(const Program& p, unsigned claimed,
         4u * static_cast<unsigned>(chunk * p.items_per_matrix + before);
     pair[r].both = pair[0].both;
     pair[r].valid = true;
+    // Of a product of a matrix with itself (or its transpose), on the diagonal.
+    pair[r].a_is_b = p.ops[op].symmetric && p.ops[op].a == p.ops[op].b &&
+                     pair[r].columns == 128 && pair[r].row == pair[r].column;
   }
 }
 

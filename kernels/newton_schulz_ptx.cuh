@@ -48,11 +48,10 @@ __device__ __forceinline__ void BarrierArrive(uint32_t barrier) {
 // What the barriers order across blocks is tile memory that only the tensor
 // cores have read and that only the copy engine writes: an arrival with cluster
 // scope would cost a fence of all memory for every tile.
-__device__ __forceinline__ void BarrierArriveIn(uint32_t barrier,
-                                                uint32_t rank) {
-  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(
-                   InBlock(barrier, rank))
-               : "memory");
+__device__ __forceinline__ void BarrierArriveAt(uint32_t barrier_in_block) {
+  asm volatile(
+      "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier_in_block)
+      : "memory");
 }
 
 __device__ __forceinline__ void BarrierExpect(uint32_t barrier,
@@ -198,14 +197,14 @@ __device__ __forceinline__ void StoreMatrices(uint32_t address, uint32_t a,
   }
 }
 
-// Describes an operand in 128-byte swizzled shared memory. Lines along K:
-// `leading` unused. Lines across it: bytes between groups of 64.
-__device__ __forceinline__ uint64_t Descriptor(uint32_t address,
+// Describes an operand in 128-byte swizzled shared memory: the lower word of
+// the description, of which 1 is 16 bytes; the upper one is kDescriptor. Lines
+// along K: `leading` unused. Lines across it: bytes between groups of 64.
+constexpr uint32_t kDescriptor = 1u << 30 | 1024 >> 4;
+__device__ __forceinline__ uint32_t Descriptor(uint32_t address,
                                                uint32_t leading) {
-  return static_cast<uint64_t>((address & 0x3ffff) >> 4) |
-         static_cast<uint64_t>(leading >> 4) << 16 |
-         static_cast<uint64_t>(1024 >> 4) << 32 |
-         static_cast<uint64_t>(1) << 62;
+  // An address also names the block in the cluster, above these bits.
+  return (address & 0x3ffff) >> 4 | leading >> 4 << 16;
 }
 
 __device__ __forceinline__ void MmaFence() {
@@ -238,20 +237,22 @@ __device__ __forceinline__ void MmaWait() {
   "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125," \
   "%126,%127"
 
-#define HEDDLE_MMA256(type, turned)                                   \
+#define HEDDLE_MMA256(type, turned)                                     \
+  asm volatile(                                                         \
+      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %130, 0;\n"     \
+      "mov.b64 a, {%128, %131};\nmov.b64 b, {%129, %131};\n"            \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type      \
+      " {" HEDDLE_P128 "}, a, b, p, 1, 1, " turned ";\n}\n"             \
+      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96)   \
+      : "r"(a), "r"(b), "r"(keep), "n"(kDescriptor))
+#define HEDDLE_MMA128(type, turned)                                   \
   asm volatile(                                                       \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                   \
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
-      " {" HEDDLE_P128 "}, %128, %129, p, 1, 1, " turned ";\n}\n"     \
-      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96) \
-      : "l"(a), "l"(b), "r"(keep))
-#define HEDDLE_MMA128(type, turned)                                \
-  asm volatile(                                                    \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                 \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type \
-      " {" HEDDLE_P64 "}, %64, %65, p, 1, 1, " turned ";\n}\n"     \
-      : HEDDLE_R32(0), HEDDLE_R32(32)                              \
-      : "l"(a), "l"(b), "r"(keep))
+      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %66, 0;\n"    \
+      "mov.b64 a, {%64, %67};\nmov.b64 b, {%65, %67};\n"              \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type    \
+      " {" HEDDLE_P64 "}, a, b, p, 1, 1, " turned ";\n}\n"            \
+      : HEDDLE_R32(0), HEDDLE_R32(32)                                 \
+      : "r"(a), "r"(b), "r"(keep), "n"(kDescriptor))
 
 #define HEDDLE_MMA(type, turned) \
   if constexpr (kN == 256) {     \
@@ -266,9 +267,10 @@ __device__ __forceinline__ void MmaWait() {
     HEDDLE_MMA("f16", turned)                  \
   }
 
-// d = A B (+ d where `keep`): 64 x kN x 16. Turned: lines run across K.
+// d = A B (+ d where `keep`): 64 x kN x 16, of d the first kN / 2. Turned:
+// lines run across K.
 template <typename T, int kN, bool kATurned, bool kBTurned>
-__device__ __forceinline__ void Mma(float (&d)[kN / 2], uint64_t a, uint64_t b,
+__device__ __forceinline__ void Mma(float (&d)[128], uint32_t a, uint32_t b,
                                     int keep) {
   if constexpr (!kATurned && !kBTurned) {
     HEDDLE_MMA_OF("0, 0")

@@ -29,6 +29,7 @@ absl::StatusOr<int64_t> GradSumsqWorkspace(const Call& call) {
 absl::Status GradSumsq(const Call& call) {
   absl::StatusOr<std::vector<GradPiece>> pieces = ReadGradPieces(call);
   if (!pieces.ok()) return pieces.status();
+  if (pieces->empty()) return absl::OkStatus();
   const std::vector<Operand>& grads = call.tensors.at("grads");
   NormBatch b{};
   b.element = UpdateElementOf(grads[0].element);

@@ -18,17 +18,23 @@ struct HeddleKernelTensor {
   const int64_t* strides;
 };
 
+// A number, a text or a list of integers.
 struct HeddleKernelScalar {
   const char* name;
   double value;
   const double* address;  // in device memory; nullptr: `value`
+  const char* text;       // nullptr: not a text
+  const int64_t* integers;
+  int32_t count;  // of the list; -1: not a list
 };
 
-// nullptr, or what went wrong, valid until the thread's next call.
+// nullptr, or what went wrong, valid until the thread's next call. With `needed`
+// nothing runs and it becomes the bytes of the workspace that the call takes.
 __attribute__((visibility("default"))) const char* heddle_call_kernel(
     const char* name, int device, const HeddleKernelTensor* tensors,
     int tensor_count, const HeddleKernelTensor* results, int result_count,
-    const HeddleKernelScalar* scalars, int scalar_count, void* stream) {
+    const HeddleKernelScalar* scalars, int scalar_count, void* workspace,
+    int64_t workspace_bytes, int64_t* needed, void* stream) {
   using namespace heddle::kernels;
   static thread_local std::string error;
   const Kernel* kernel = Find(name);
@@ -58,14 +64,28 @@ __attribute__((visibility("default"))) const char* heddle_call_kernel(
     call.results.push_back(results[i].data == nullptr ? Operand()
                                                       : operand(results[i]));
   for (int i = 0; i < scalar_count; ++i) {
-    if (scalars[i].address != nullptr) {
+    if (scalars[i].text != nullptr) {
+      call.strings[scalars[i].name] = scalars[i].text;
+    } else if (scalars[i].count >= 0) {
+      call.ints[scalars[i].name].assign(
+          scalars[i].integers, scalars[i].integers + scalars[i].count);
+    } else if (scalars[i].address != nullptr) {
       call.device_scalars[scalars[i].name] = scalars[i].address;
     } else {
       call.scalars[scalars[i].name] = scalars[i].value;
     }
   }
   call.stream = stream;
-  const absl::Status status = launch(call);
+  call.workspace = workspace;
+  call.workspace_bytes = workspace_bytes;
+  absl::Status status;
+  if (needed == nullptr) {
+    status = launch(call);
+  } else if (device != 0 && kernel->workspace != nullptr) {
+    const absl::StatusOr<int64_t> bytes = kernel->workspace(call);
+    status = bytes.status();
+    if (bytes.ok()) *needed = *bytes;
+  }
   if (status.ok()) return nullptr;
   error = std::string(status.message());
   return error.c_str();

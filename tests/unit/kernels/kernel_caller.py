@@ -15,12 +15,13 @@ class _Tensor(ctypes.Structure):
 
 
 class _Scalar(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_double), ("address", ctypes.c_void_p)]
+    _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_double), ("address", ctypes.c_void_p), ("text", ctypes.c_char_p), ("integers", ctypes.POINTER(ctypes.c_int64)), ("count", ctypes.c_int32)]
 
 
 _library = ctypes.CDLL(os.path.join(os.environ["HEDDLE_LIB_DIR"], "libkernel_caller.so"))
 _library.heddle_call_kernel.restype = ctypes.c_char_p
-_library.heddle_call_kernel.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Scalar), ctypes.c_int, ctypes.c_void_p]
+_library.heddle_call_kernel.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Scalar), ctypes.c_int,
+                                        ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64), ctypes.c_void_p]
 
 
 def _tensor(name, tensor):
@@ -30,14 +31,31 @@ def _tensor(name, tensor):
     return _Tensor(name, tensor.data_ptr(), _ELEMENTS[tensor.dtype], tensor.dim(), shape(tensor.shape), shape(tensor.stride()))
 
 
+def _scalar(name, value):
+    if isinstance(value, torch.Tensor):
+        return _Scalar(name, 0, value.data_ptr(), None, None, -1)
+    if isinstance(value, str):
+        return _Scalar(name, 0, None, value.encode(), None, -1)
+    if isinstance(value, list):
+        return _Scalar(name, 0, None, None, (ctypes.c_int64 * len(value))(*value), len(value))
+    return _Scalar(name, value, None, None, None, -1)
+
+
 def call(kernel, tensors, results, **scalars):
-    """`tensors`: {name: tensor or list}. `results`: tensors that are written, None where nobody reads. `scalars`: numbers, or float64 tensors on the GPU."""
+    """`tensors`: {name: tensor or list}. `results`: tensors that are written, None where nobody reads. `scalars`: numbers, texts, lists of integers, or float64 tensors on the GPU.
+
+    A workspace is PyTorch's, so that a graph of PyTorch's that records the call keeps it."""
     flat = [(name.encode(), t) for name, value in tensors.items() for t in (value if isinstance(value, list) else [value])]
     inputs = (_Tensor * len(flat))(*(_tensor(name, t) for name, t in flat))
     outputs = (_Tensor * len(results))(*(_tensor(None, t) for t in results))
-    numbers = (_Scalar * len(scalars))(*(_Scalar(n.encode(), 0, v.data_ptr()) if isinstance(v, torch.Tensor) else _Scalar(n.encode(), v, None) for n, v in scalars.items()))
+    numbers = (_Scalar * len(scalars))(*(_scalar(n.encode(), v) for n, v in scalars.items()))
     device = next(t.is_cuda for _, t in flat)
     stream = torch.cuda.current_stream().cuda_stream if device else None
-    error = _library.heddle_call_kernel(kernel.encode(), device, inputs, len(flat), outputs, len(results), numbers, len(scalars), stream)
+    arguments = (kernel.encode(), device, inputs, len(flat), outputs, len(results), numbers, len(scalars))
+    needed = ctypes.c_int64(0)
+    error = _library.heddle_call_kernel(*arguments, None, 0, ctypes.byref(needed), stream)
+    if not error:
+        workspace = torch.empty(needed.value, dtype=torch.uint8, device="cuda") if needed.value else None
+        error = _library.heddle_call_kernel(*arguments, workspace.data_ptr() if needed.value else None, needed.value, None, stream)
     if error:
         raise RuntimeError(error.decode())
