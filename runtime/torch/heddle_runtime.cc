@@ -225,7 +225,7 @@ TORCH_LIBRARY_FRAGMENT(heddle, m) {
       .def("stats", &Executable::Stats)
       .def("print", &Executable::Print);
   m.def(
-      "load_plan(Tensor bytes, int seed, float deadline, str dumps) -> "
+      "load_plan(Tensor bytes, int seed, float deadline=0, str dumps='') -> "
       "__torch__.torch.classes.heddle.Executable",
       &LoadPlan);
   m.class_<World>("World")
