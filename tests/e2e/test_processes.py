@@ -105,6 +105,7 @@ def test_a_process_that_fails_ends_the_others(injury, tmp_path):
     ranks = 3 if FULL else 2
     results = finished(start(ranks, injury, tmp_path))
     ended = time.time()
+    assert (tmp_path / "injured").exists(), results
     assert ended - float((tmp_path / "injured").read_text()) < 30
     messages = {error[error.index("heddle: error: ") :].strip() for rank, (_, error) in enumerate(results) if (rank, injury) != (1, "kill")}
     assert len(messages) == 1, messages
