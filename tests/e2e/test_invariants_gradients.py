@@ -125,8 +125,15 @@ STATE = re.compile(r'sched\.state "(\w+)" \["([\w.]+)"\] (%\d+) \{bounds = array
 
 
 def probed(text):
-    """The same program, whose state entries that begin a bucket span it all: what is read of such a tensor is its whole bucket, padding included."""
-    return STATE.sub(lambda m: m[0] if m[1] == "parameter" or "slot_offset" in m[5] else m[0][: m.start(6) - m.start()] + f"{m[4].split()[-1]}x{m[7]}>", text)
+    """The same program, whose state entries that begin a bucket span it all, and others are not named: what is read of such a tensor is its whole bucket, padding included."""
+
+    def probe(line):
+        m = STATE.search(line)
+        if not m or m[1] == "parameter":
+            return line
+        return "" if "slot_offset" in m[5] else f"{line[: m.start(6)]}{m[4].split()[-1]}x{line[m.start(7) :]}"
+
+    return "\n".join(map(probe, text.split("\n")))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
