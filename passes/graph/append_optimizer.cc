@@ -115,7 +115,7 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
                << param.getName() << " of type " << type
                << " with a gradient of type " << gradient.getType();
       }
-      FailureOr<unsigned> group = groupOf(step, param);
+      FailureOr<unsigned> group = groupOf(step, param, type);
       if (failed(group)) return failure();
       updates.push_back({param, argument, gradient, *group, {}, {}});
     }
@@ -126,10 +126,14 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     return success();
   }
 
-  FailureOr<unsigned> groupOf(StepOp step, ParamAttr param) {
+  FailureOr<unsigned> groupOf(StepOp step, ParamAttr param,
+                              RankedTensorType type) {
     for (auto [i, group] : llvm::enumerate(options.groups)) {
+      // What a parameter without elements is makes no difference to it; nobody
+      // has asked for it by name.
       if (!group.roles.empty() &&
-          !llvm::is_contained(group.roles, param.getKind().getValue()))
+          (type.getNumElements() == 0 ||
+           !llvm::is_contained(group.roles, param.getKind().getValue())))
         continue;
       for (const std::string& text : group.params) {
         llvm::Expected<llvm::GlobPattern> glob =

@@ -1,4 +1,4 @@
-"""A model of a few hundred parameters, in odd sizes, and the eager float64 step that tests compare with: a compilation takes 50 ms, so a property can be tried with every mutant."""
+"""A model of a few hundred parameters, in odd sizes, in buckets of one and of two, and the eager float64 step that tests compare with: a compilation takes 50 ms, so a property can be tried with every mutant."""
 
 import hashlib
 
@@ -13,10 +13,12 @@ class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second, self.last = torch.nn.Linear(5, 13), torch.nn.Linear(13, 7), torch.nn.Linear(7, 3)
+        self.layers, self.last = torch.nn.ModuleList([torch.nn.Linear(5, 13), torch.nn.Linear(13, 7)]), torch.nn.Linear(7, 3)
 
     def forward(self, x, y):
-        return (self.last(torch.tanh(self.second(torch.tanh(self.first(x))))) - y).square().mean()
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return (self.last(x) - y).square().mean()
 
 
 def rows(seed, count, dtype=torch.float64):

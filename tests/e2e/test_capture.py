@@ -294,6 +294,24 @@ def test_refuses_generators_that_the_model_holds():
         heddle.capture(model, {"x": torch.randn(4, 8)}, loss=lambda out, batch, held=model.held["mask"][0]: out * held.random())
 
 
+def test_what_a_module_draws_when_it_is_first_imported_is_not_the_steps(tmp_path, monkeypatch):
+    """As sympy does, which torch imports within the first capture of a process: counted as the step's, no plain module could be captured."""
+    (tmp_path / "draws_on_import.py").write_text("import random\nSCALE = 1 + 0 * random.Random().random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Importing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(5, 3)
+
+        def forward(self, x):
+            import draws_on_import
+
+            return (self.layer(x) * draws_on_import.SCALE).sum()
+
+    heddle.capture(Importing(), torch.zeros(2, 5))
+
+
 def test_generators_that_the_step_does_not_draw_from_are_left_alone():
     """They go on where they were, and so do the classes that were watched."""
     before = vars(random.Random).get("random"), vars(random.SystemRandom)["random"], vars(random.SystemRandom)["getrandbits"]

@@ -165,6 +165,6 @@ def test_inv_21_one_rank_that_overflows_stops_them_all(zero, ranks, kind, value)
 
     always = r'("optim\.(?:adamw|muon)"\([^)]*), %\w+\)(.*operandSegmentSizes = array<i32: [\d, ]*), 1>(.*), tensor<i1>\)'
     assert not skips(mutant(lambda text: re.sub(always, r"\1)\2, 0>\3)", text), "dist", Net().double(), rows(0, 2), **options))
-    if zero and kind == "adamw":  # elsewhere every rank has gradients of its own that are not finite
+    if zero and kind == "adamw" and ranks > 2:  # elsewhere every rank has gradients of its own that are not finite
         own = mutant(lambda text: without_op(text, re.findall(r'.*"dist\.all_reduce".*', text)[-1]), "dist", Net().double(), rows(0, 2), **options)
         assert not skips(own)

@@ -116,6 +116,16 @@ def _drew_from(name):
     return CaptureError(f"the step drew from the host generator of `{name}`: the drawn numbers would be the same in every step. Draw on the device of the step's tensors, or pass the numbers in the batch")
 
 
+def _importing(base):
+    """Whether a module is imported between here and the caller `base`: what that draws it draws once a process (sympy does, which torch imports when it first needs it)."""
+    frame = sys._getframe(1)
+    while frame is not None and frame is not base:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
 class HostDraws(contextlib.AbstractContextManager):
     """Chance from a host generator is refused; but layer dropout compares a number that the host draws with a probability that is mostly 0.
 
@@ -131,7 +141,7 @@ class HostDraws(contextlib.AbstractContextManager):
     def __enter__(self):
         self.rand, self.before = torch.rand, _states(self.watched)
         torch.rand = self.draw
-        thread, shared = threading.get_ident(), random._inst
+        thread, shared, frame = threading.get_ident(), random._inst, sys._getframe(1)
         self.replaced = [(kind, name, vars(kind).get(name)) for kind in (random.Random, random.SystemRandom) for name in ("random", "getrandbits")]
 
         def noticing(kind, name):
@@ -139,7 +149,7 @@ class HostDraws(contextlib.AbstractContextManager):
 
             @functools.wraps(original)
             def call(generator, *args):
-                if generator is not shared and threading.get_ident() == thread and self.instance is None:
+                if generator is not shared and threading.get_ident() == thread and self.instance is None and not _importing(frame):
                     self.instance = f"{type(generator).__module__}.{type(generator).__qualname__}", place()
                 return original(generator, *args)
 
