@@ -9,7 +9,11 @@
 #include <ATen/ops/dropout_native.h>
 #include <ATen/ops/log_softmax_native.h>
 #include <ATen/ops/native_dropout.h>
+#include <ATen/ops/one_hot_native.h>
 #include <ATen/ops/softmax_native.h>
+#include <ATen/ops/zeros.h>
+
+#include <vector>
 
 #include "capture/session.h"
 
@@ -45,6 +49,16 @@ at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
   return WidensInKernel(input, dtype)
              ? at::_log_softmax(input, dim, true)
              : at::native::log_softmax(input, dim, dtype);
+}
+
+at::Tensor OneHot(const at::Tensor& classes, int64_t num_classes) {
+  if (num_classes <= 0 || classes.scalar_type() != at::kLong ||
+      classes.numel() == 0)
+    return at::native::one_hot(classes, num_classes);
+  std::vector<int64_t> sizes = classes.sizes().vec();
+  sizes.push_back(num_classes);
+  return at::zeros(sizes, classes.options())
+      .scatter_(-1, classes.unsqueeze(-1), 1);
 }
 
 void RmsNorm(const c10::OperatorHandle& op, c10::DispatchKeySet,

@@ -22,6 +22,10 @@ at::Tensor Softmax(const at::Tensor& input, int64_t dim,
 at::Tensor LogSoftmax(const at::Tensor& input, int64_t dim,
                       std::optional<at::ScalarType> dtype);
 
+// aten::one_hot: PyTorch looks at the values on cpu only to check them; an
+// index outside is an error of the scatter too.
+at::Tensor OneHot(const at::Tensor& classes, int64_t num_classes);
+
 // aten::rms_norm: one fused operator on cuda, its decomposition on cpu.
 void RmsNorm(const c10::OperatorHandle& op, c10::DispatchKeySet,
              torch::jit::Stack* stack);

@@ -255,6 +255,12 @@ void LayOut(at::Tensor& result, const std::vector<at::Tensor>& operands) {
   result = config.build().output();
 }
 
+// These kernels give their result the input's allocation first and its own size
+// then.
+bool ResizesLikeInput(const std::string& name) {
+  return name == "aten::col2im" || name == "aten::im2col";
+}
+
 using Function = void (*)(Call&);
 const std::unordered_map<std::string, Function>& Functions() {
   static const auto* functions = new std::unordered_map<std::string, Function>{
@@ -323,7 +329,17 @@ void InferOnMeta(const c10::OperatorHandle& op, bool cpu,
     if (laid_out && known->second)
       std::reverse(operands.begin(), operands.end());
   }
+  at::Tensor allocated;
+  if (ResizesLikeInput(name.name) && name.overload_name.empty()) {
+    const at::Tensor input =
+        (*stack)[stack->size() - op.schema().arguments().size()].toTensor();
+    allocated = Empty(input.sizes(), input);
+  }
   op.callBoxed(stack);
+  if (allocated.defined()) {
+    allocated.resize_(stack->back().toTensor().sizes());
+    stack->back() = allocated;
+  }
   if (!operands.empty()) {
     at::Tensor result = stack->back().toTensor();
     LayOut(result, operands);

@@ -156,6 +156,8 @@ void RegisterTraceDevice() {
         c10::KernelFunction::makeFromUnboxedRuntimeFunction(&Softmax));
     add({"aten::log_softmax", "int"}, kTraceAutograd,
         c10::KernelFunction::makeFromUnboxedRuntimeFunction(&LogSoftmax));
+    add({"aten::one_hot", ""}, kTraceAutograd,
+        c10::KernelFunction::makeFromUnboxedRuntimeFunction(&OneHot));
     add({"aten::rms_norm", ""}, kTraceAutograd,
         c10::KernelFunction::makeFromBoxedFunction<&RmsNorm>());
     auto add_fallback = [&](c10::DispatchKey key, c10::KernelFunction kernel) {

@@ -44,7 +44,8 @@ class Liveness {
 // True if the out-of-place kernel of `op` may write result 0 to the address of
 // operand `operand`: it reads an element of each operand for the last time
 // before it writes the result's element at the same place, and both have one
-// geometry and bits that do not depend on it. Says nothing about whether the operand is dead.
+// geometry and bits that do not depend on it. Says nothing about whether the
+// operand is dead.
 bool mayWriteOver(mlir::Operation* op, unsigned operand);
 
 }  // namespace heddle

@@ -243,6 +243,16 @@ def test_host_reads_of_integers_become_guards():
     check(body, extra={"n": n})
 
 
+def test_one_hot_of_what_the_step_computes():
+    """PyTorch's own looks at the values on every device but CUDA, to check them."""
+    check(lambda self, x: x * torch.nn.functional.one_hot(x.argmax(-1), 8).sum(-2))
+
+
+def test_windows_folded_and_unfolded():
+    """Kernels that allocate their result with the size of their input and shrink it then."""
+    check(lambda self, x: torch.nn.functional.fold(torch.nn.functional.unfold(x.reshape(1, 2, 4, 4), 3, padding=1), 4, 3, padding=1).reshape(4, 8))
+
+
 def test_constant_made_in_the_step():
     check(lambda self, x: x * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]))
 

@@ -23,6 +23,12 @@ def test_small_and_odd_sizes(family, precision):
     model, batch = families.FAMILIES[family](3, 37)
     _assert_identical(heddle.check(model, batch, precision=precision))
 
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe", "deepseek_v3", "gpt2_dropout", "vit", "qwen3_next"])
+def test_fp16(family):
+    model, batch = families.FAMILIES[family](3, 37)
+    _assert_identical(heddle.check(model, batch, precision="fp16"))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_hidden_512_sequence_512(family, precision):
