@@ -14,6 +14,7 @@
 #include "runtime/plan/access.h"
 #include "runtime/plan/collective.h"
 #include "runtime/plan/gemm.h"
+#include "runtime/plan/verify_ranks.h"
 
 namespace heddle::plan {
 namespace {
@@ -424,20 +425,126 @@ absl::Status CheckGemms(const Context& c) {
   return absl::OkStatus();
 }
 
-// Every rule, on the ranks [first, end).
-absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end) {
+// Which steps of which section do anything, and whether it is of any use.
+struct Use {
+  bool writes = false;
+  bool used = false;
+};
+using Uses = std::vector<std::vector<Use>>;
+
+// What a step writes is of use if it is more than scratch, if somebody reads it
+// later, or takes no elements of it.
+void CollectUses(const Context& c, std::vector<Use>& uses) {
+  std::map<uint32_t, uint32_t> last_empty;
+  for (uint32_t i = 0; i < c.section.steps.size(); ++i) {
+    for (const Arg& arg : c.section.steps[i].args) {
+      if (arg.kind != ArgKind::kValue) continue;
+      const Value& value = c.plan.values[static_cast<size_t>(arg.i)];
+      if (ElementCount(value) == 0) last_empty[value.buffer] = i;
+    }
+  }
+  for (const auto& [buffer, accesses] : c.accesses) {
+    const bool scratch = c.plan.buffers[buffer].arena == Arena::kScratch;
+    const auto empty = last_empty.find(buffer);
+    for (size_t i = 0; i < accesses.size(); ++i) {
+      const Access& write = accesses[i];
+      if (!write.write) continue;
+      Use& use = uses[write.step];
+      use.writes = true;
+      use.used |=
+          !scratch || (empty != last_empty.end() && empty->second > write.step);
+      for (size_t j = i + 1; j < accesses.size() && !use.used; ++j)
+        use.used = !accesses[j].write && accesses[j].step > write.step &&
+                   Overlap(accesses[j].bytes, write.bytes);
+    }
+  }
+}
+
+// plan_unused
+absl::Status CheckUses(const Plan& plan, const Uses& uses) {
+  if (plan.mode != "train") return absl::OkStatus();
+  for (size_t s = 0; s < plan.sections.size(); ++s) {
+    const Section& section = plan.sections[s];
+    for (size_t i = 0; i < section.steps.size(); ++i) {
+      if (uses[s][i].writes && !uses[s][i].used && section.steps[i].rng_id < 0)
+        return Violation("plan_unused: section ", section.name, " step ", i,
+                         " (", section.steps[i].name,
+                         ") writes only what nobody reads");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The bytes that the entry's own elements take on the rank.
+std::vector<ByteRange> OwnBytes(const Plan& plan, const StateEntry& entry,
+                                int64_t rank) {
+  const Value& value = plan.values[entry.value];
+  if (entry.bounds.empty()) return PiecesOf(value, rank);
+  const auto r = static_cast<size_t>(rank);
+  const int64_t end =
+      std::min(entry.bounds[r + 1],
+               entry.slot_offset + StorageElements(entry.sizes, entry.strides));
+  const int64_t begin = std::max(entry.bounds[r], entry.slot_offset);
+  if (begin >= end) return {};
+  const uint64_t start = BytesOf(value, rank).begin;
+  const auto element = static_cast<uint64_t>(ElementSize(value.dtype));
+  return {{start + static_cast<uint64_t>(begin - entry.bounds[r]) * element,
+           start + static_cast<uint64_t>(end - entry.bounds[r]) * element}};
+}
+
+// plan_complete
+absl::Status CheckComplete(const Context& c) {
+  const bool boundary = c.section.name == "boundary";
+  if (c.plan.mode != "train" || (!boundary && c.section.name != "micro_first" &&
+                                 c.section.name != "micro_next"))
+    return absl::OkStatus();
+  std::set<std::string> updated;
+  for (const StateEntry& entry : c.plan.state) {
+    if (entry.kind == "accumulator") updated.insert(entry.names[0]);
+  }
+  std::map<uint32_t, ByteSet> written;
+  for (const auto& [buffer, uses] : c.accesses) {
+    for (const Access& use : uses) {
+      if (!use.write || c.plan.buffers[buffer].arena != Arena::kState) continue;
+      for (ByteRange piece : PiecesOf(c.plan, use, c.coordinate))
+        written[buffer].Add(piece);
+    }
+  }
+  for (const StateEntry& entry : c.plan.state) {
+    const bool due = boundary ? entry.kind != "accumulator" &&
+                                    entry.kind != "buffer" &&
+                                    updated.count(entry.names[0]) != 0
+                              : entry.kind == "accumulator";
+    if (!due) continue;
+    for (ByteRange piece : OwnBytes(c.plan, entry, c.coordinate)) {
+      if (!written[c.plan.values[entry.value].buffer].Covers(piece))
+        return Violation("plan_complete: section ", c.section.name,
+                         " does not write all of ", entry.kind, " ",
+                         entry.names[0], " on rank ", c.coordinate);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Every rule that looks at one rank, on the ranks [first, end).
+absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end,
+                         Uses& used) {
   if (absl::Status status = CheckFixedOverlap(plan); !status.ok())
     return status;
   const std::vector<bool> differs = BuffersThatDifferByRank(plan);
-  for (const Section& section : plan.sections) {
+  for (size_t s = 0; s < plan.sections.size(); ++s) {
+    const Section& section = plan.sections[s];
     absl::StatusOr<HappensBefore> before = HappensBefore::Create(plan, section);
     if (!before.ok()) return before.status();
     for (int64_t rank = first; rank < end; ++rank) {
       AccessMap accesses = CollectAccesses(plan, section, rank);
+      const Context context{plan, section, *before, accesses, rank};
+      CollectUses(context, used[s]);
+      if (absl::Status status = CheckComplete(context); !status.ok())
+        return status;
       // What is the same on every rank has been looked at on the first.
       for (auto it = accesses.begin(); rank > first && it != accesses.end();)
         it = differs[it->first] ? std::next(it) : accesses.erase(it);
-      const Context context{plan, section, *before, accesses, rank};
       for (auto* rule :
            {&CheckCollectives, &CheckGemms, &CheckStateWrites, &CheckOrder,
             &CheckScratchOverlap, &CheckInitialised}) {
@@ -456,13 +563,18 @@ absl::Status VerifyRanks(const Plan& plan, int64_t first, int64_t end) {
 
 absl::Status Verify(const Plan& plan) {
   const int64_t ranks = AxisSize(plan, "dp");
-  if (!HasRankTables(plan)) return VerifyRanks(plan, 0, ranks);
-  for (int64_t rank = 0; rank < ranks; ++rank) {
-    const Plan own = ForRank(plan, rank);
-    if (absl::Status status = VerifyRanks(own, rank, rank + 1); !status.ok())
-      return status;
+  Uses uses;
+  for (const Section& section : plan.sections)
+    uses.emplace_back(section.steps.size());
+  const bool tables = HasRankTables(plan);
+  for (int64_t rank = 0; rank < (tables ? ranks : 1); ++rank) {
+    const absl::Status status =
+        tables ? VerifyRanks(ForRank(plan, rank), rank, rank + 1, uses)
+               : VerifyRanks(plan, 0, ranks, uses);
+    if (!status.ok()) return status;
   }
-  return absl::OkStatus();
+  if (absl::Status status = CheckUses(plan, uses); !status.ok()) return status;
+  return VerifyRanksAgree(plan);
 }
 
 }  // namespace heddle::plan

@@ -11,11 +11,15 @@
 //   plan_section      a section writes only the arenas and the kinds of state
 //                     that are its business
 //   plan_once         a section writes a byte of the state once
+//   plan_complete   a micro-batch writes every accumulator, the boundary every
+//                  tensor that has one and what belongs to it
+//   plan_unused     a step of a training plan writes something that is read
 //   plan_collective   a collective is one that the format has, along an axis of
 //                     the mesh; its parts fit; src and result are apart, or one
 //                     is the other or its slice of the rank
 //   plan_gemm         matrices of a gemm fit together, and it does not write
 //                     over what it multiplies
+//   plan_agree, plan_parts   see verify_ranks.h
 // What it cannot see: whether a step computes the right thing.
 
 #ifndef HEDDLE_RUNTIME_PLAN_VERIFY_H_
