@@ -241,7 +241,7 @@ std::vector<std::string> timelineText(const Program& program,
                                       const Section& section,
                                       const Prediction& prediction,
                                       size_t width) {
-  if (program.streams.size() < 2 || prediction.end <= 0) return {};
+  if (program.streams.size() < 2 || prediction.collectives == 0) return {};
   static constexpr const char* levels[] = {" ", "▁", "▂", "▃", "▄",
                                            "▅", "▆", "▇", "█"};
   const double column = prediction.end / static_cast<double>(width);

@@ -127,7 +127,7 @@ Prediction predict(const Program& program, const Section& section);
 std::string predictionText(const Prediction& prediction);
 
 // How busy each stream is over time, a line per stream of `width` columns;
-// empty for one stream.
+// empty without collectives or with one stream.
 std::vector<std::string> timelineText(const Program& program,
                                       const Section& section,
                                       const Prediction& prediction,
