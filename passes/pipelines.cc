@@ -272,9 +272,6 @@ void buildDistPhase(OpPassManager& manager,
   partition.stage = options.zero;
   partition.reduceDtype = options.reduceDtype;
   manager.addPass(zero::createZeroPartition(partition));
-  // Only a gather on a stream of its own gains from standing earlier.
-  if (options.overlap)
-    manager.nest<graph::StepOp>().addPass(zero::createZeroPrefetch());
   manager.addPass(graph::createVerifyDistributed());
 }
 
@@ -299,6 +296,16 @@ void buildSchedulePhase(OpPassManager& manager,
   lower.overlap = options.overlap;
   manager.addPass(createLowerToSched(lower));
   OpPassManager& plan = manager.nest<sched::PlanOp>();
+  // Before memory: how long a bucket is needed is what it decides.
+  PlaceCollectivesOptions place;
+  place.prefetch = options.prefetch;
+  place.maxLive = options.maxLive;
+  place.reducing = options.reducing;
+  place.memory = options.memory;
+  place.deviceMemory = options.deviceMemory;
+  place.unshard = options.unshard;
+  place.costs = options.costs;
+  plan.addPass(createPlaceCollectives(place));
   // Before events: buffers that share bytes order their users.
   plan.addPass(createPlanMemory());
   plan.addPass(createInsertEvents());
@@ -306,9 +313,11 @@ void buildSchedulePhase(OpPassManager& manager,
 }
 
 const llvm::StringRef kKeys[] = {
-    "mode",       "mesh",        "zero",    "reduce-dtype", "ep",
-    "sp",         "optimizer",   "sidecar", "eval-sidecar", "config",
-    "stop-after", "save-phases", "output",  "fuse",         "overlap"};
+    "mode",       "mesh",        "zero",     "reduce-dtype", "ep",
+    "sp",         "optimizer",   "sidecar",  "eval-sidecar", "config",
+    "stop-after", "save-phases", "output",   "fuse",         "overlap",
+    "prefetch",   "max-live",    "reducing", "memory",       "device-memory",
+    "unshard",    "costs"};
 
 // The value at `text`'s start and its end: up to the next space, or what stands
 // between matching quotes or braces (which belong to it).
@@ -370,14 +379,30 @@ std::string parseTrainingOptions(llvm::StringRef text,
                             .Case("save-phases", &options.savePhases)
                             .Case("output", &options.output)
                             .Case("reduce-dtype", &options.reduceDtype)
+                            .Case("costs", &options.costs)
                             .Default(nullptr);
+    bool* flag = llvm::StringSwitch<bool*>(key)
+                     .Case("overlap", &options.overlap)
+                     .Case("unshard", &options.unshard)
+                     .Default(nullptr);
+    int64_t* count = llvm::StringSwitch<int64_t*>(key)
+                         .Case("prefetch", &options.prefetch)
+                         .Case("max-live", &options.maxLive)
+                         .Case("reducing", &options.reducing)
+                         .Case("memory", &options.memory)
+                         .Case("device-memory", &options.deviceMemory)
+                         .Default(nullptr);
     if (slot) {
       *slot = value.str();
-    } else if (key == "overlap") {
+    } else if (flag) {
       if (value != "on" && value != "off")
-        error = "train-pipeline: 'overlap' needs on or off, not '" +
+        error = "train-pipeline: '" + key.str() + "' needs on or off, not '" +
                 value.str() + "'";
-      options.overlap = value == "on";
+      *flag = value == "on";
+    } else if (count) {
+      if (value.getAsInteger(10, *count))
+        error = "train-pipeline: '" + key.str() + "' needs a number, not '" +
+                value.str() + "'";
     } else if (key == "zero") {
       error = number(options.zero);
     } else if (key == "ep") {
@@ -395,6 +420,27 @@ std::string parseTrainingOptions(llvm::StringRef text,
   return checkTrainingOptions(options);
 }
 
+std::string placementFlags(const TrainingPipelineOptions& options) {
+  const TrainingPipelineOptions defaults;
+  std::string text;
+  auto add = [&](const char* key, const std::string& value) {
+    text += std::string(" ") + key + "=" + value;
+  };
+  if (!options.overlap) add("overlap", "off");
+  if (!options.unshard) add("unshard", "off");
+  if (options.prefetch != defaults.prefetch)
+    add("prefetch", std::to_string(options.prefetch));
+  if (options.maxLive != defaults.maxLive)
+    add("max-live", std::to_string(options.maxLive));
+  if (options.reducing != defaults.reducing)
+    add("reducing", std::to_string(options.reducing));
+  if (options.memory != 0) add("memory", std::to_string(options.memory));
+  if (options.deviceMemory != 0)
+    add("device-memory", std::to_string(options.deviceMemory));
+  if (!options.costs.empty()) add("costs", options.costs);
+  return text;
+}
+
 std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
   auto later = [](const std::string& option, const std::string& instead) {
     return "this compiler cannot shard yet: option " + option +
@@ -409,6 +455,18 @@ std::string checkTrainingOptions(const TrainingPipelineOptions& options) {
   if (options.zero < 0 || options.zero > 3)
     return "zero=" + std::to_string(options.zero) +
            " is no ZeRO stage; stages are 0 to 3";
+  const std::pair<const char*, int64_t> counts[] = {
+      {"prefetch", options.prefetch},
+      {"max-live", options.maxLive},
+      {"memory", options.memory},
+      {"device-memory", options.deviceMemory}};
+  for (auto [name, count] : counts)
+    if (count < 0)
+      return std::string(name) + "=" + std::to_string(count) +
+             " is negative; use 0 or more";
+  if (options.reducing < 1)
+    return "reducing=" + std::to_string(options.reducing) +
+           " lets no gradient be reduced; use at least 1 element";
   if (options.ep != 1) return later("ep=" + std::to_string(options.ep), "ep=1");
   if (options.sp != 1) return later("sp=" + std::to_string(options.sp), "sp=1");
   auto axes = meshAxes(options.mesh);
@@ -483,7 +541,8 @@ void registerPassesAndPipelines() {
       "train-pipeline",
       "From a captured step to a schedule: zero=0 mesh=dp:1 ep=1 sp=1 "
       "mode=train|replay optimizer={json} fuse=auto|always|never "
-      "overlap=on|off "
+      "overlap=on|off prefetch=ELEMENTS max-live=ELEMENTS reducing=ELEMENTS "
+      "memory=BYTES device-memory=BYTES unshard=on|off costs=FILE "
       "sidecar=FILE "
       "stop-after=graph|dist|sched save-phases=DIR",
       [](OpPassManager& manager, llvm::StringRef text,

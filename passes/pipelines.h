@@ -5,6 +5,8 @@
 #ifndef HEDDLE_PASSES_PIPELINES_H_
 #define HEDDLE_PASSES_PIPELINES_H_
 
+#include <cstdint>
+#include <limits>
 #include <string>
 
 #include "mlir/IR/DialectRegistry.h"
@@ -16,10 +18,19 @@ struct TrainingPipelineOptions {
   std::string mode = "train";  // train | replay
   std::string mesh = "dp:1";   // axes and their sizes: "dp:4,ep:2"
   int zero = 0;                // ZeRO stage
-  bool overlap = true;      // collectives beside computation, where ranks share
-  std::string reduceDtype;  // of gradients on the wire in stages 2 and 3
-  int ep = 1;               // ranks that share the experts
-  int sp = 1;               // ranks that share a sequence
+  bool overlap = true;  // collectives beside computation, where ranks share
+  // How far: elements of parameters ahead of their use, of parameters gathered,
+  // of gradients on their way (sched-place-collectives).
+  int64_t prefetch = 500'000'000;
+  int64_t maxLive = std::numeric_limits<int64_t>::max();
+  int64_t reducing = 500'000'000;
+  int64_t memory = 0;        // bytes of the plan on a rank; 0: not limited
+  int64_t deviceMemory = 0;  // bytes of a rank's device, if known
+  bool unshard = true;       // keep parameters gathered where `memory` allows
+  std::string costs;         // file of heddle-run --measure; empty: the table
+  std::string reduceDtype;   // of gradients on the wire in stages 2 and 3
+  int ep = 1;                // ranks that share the experts
+  int sp = 1;                // ranks that share a sequence
   std::string optimizer = "{}";  // JSON of graph-append-optimizer
   std::string sidecar;           // constants of the step
   std::string
@@ -37,6 +48,10 @@ struct TrainingPipelineOptions {
 // braces. Returns "" or an error that names the nearest known key.
 std::string parseTrainingOptions(llvm::StringRef text,
                                  TrainingPipelineOptions& options);
+
+// What of `options` says how collectives are placed and differs from the
+// defaults, as parseTrainingOptions reads it: " overlap=off memory=4096", "".
+std::string placementFlags(const TrainingPipelineOptions& options);
 
 // "" or why this compiler cannot do what is asked.
 std::string checkTrainingOptions(const TrainingPipelineOptions& options);

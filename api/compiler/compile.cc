@@ -109,7 +109,7 @@ std::string writeReproducer(const CompileOptions& options,
   const TrainingPipelineOptions& pipeline = options.pipeline;
   std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh +
                       " zero=" + std::to_string(pipeline.zero);
-  if (!pipeline.overlap) flags += " overlap=off";
+  flags += placementFlags(pipeline);
   if (!pipeline.reduceDtype.empty())
     flags += " reduce-dtype=" + pipeline.reduceDtype;
   if (pipeline.mode == "train") flags += " optimizer=" + pipeline.optimizer;

@@ -66,6 +66,18 @@ bool IsNeutral(const DeepSpeedKey& key, const json& value) {
   return false;
 }
 
+// Numbers of elements that bound what is on its way, DeepSpeed's name and
+// Heddle's, and the least. Both count elements.
+struct Limit {
+  const char* path;
+  const char* option;
+  int64_t least;
+};
+constexpr Limit kLimits[] = {
+    {"zero_optimization.stage3_prefetch_bucket_size", "prefetch", 0},
+    {"zero_optimization.stage3_max_live_parameters", "max_live", 0},
+    {"zero_optimization.reduce_bucket_size", "reducing", 1}};
+
 const char* Expected(JsonKind kind, const json& value) {
   switch (kind) {
     case JsonKind::kBool:
@@ -114,6 +126,13 @@ class Reader {
                                 NearestDeepSpeedKey(path)));
       if (value == "auto" && key->use == KeyUse::kNoEffect) {
         Warn(*key);
+        continue;
+      }
+      // Heddle's own limits, whoever asks.
+      if (value == "auto" &&
+          std::any_of(std::begin(kLimits), std::end(kLimits),
+                      [&](const Limit& limit) { return path == limit.path; })) {
+        gone.push_back(name);
         continue;
       }
       if (value == "auto") {
@@ -273,6 +292,12 @@ class Reader {
     if (const json overlap = At("zero_optimization.overlap_comm");
         !overlap.is_null())
       Plan("overlap", overlap);
+    for (const Limit& limit : kLimits) {
+      if (At(limit.path).is_null()) continue;
+      absl::StatusOr<int64_t> elements = Count(limit.path, 0, limit.least);
+      if (!elements.ok()) return elements.status();
+      Plan(limit.option, *elements);
+    }
     absl::StatusOr<double> clip = Number("gradient_clipping", 0, 0);
     if (!clip.ok()) return clip.status();
     if (*clip > 0) Plan("clip", *clip);
@@ -297,19 +322,29 @@ class Reader {
       if (!size.ok()) return size.status();
       Plan("ep", *size);
     }
-    for (const json& pass : At("compile.passes").is_array()
-                                ? At("compile.passes")
-                                : json::array()) {
-      if (pass == "z1" || pass == "z3" || pass == "prefetch" ||
-          pass == "selective_gather")
+    return ReadPasses();
+  }
+
+  // A list of passes is the whole list: what it leaves out does not run.
+  absl::Status ReadPasses() {
+    const json passes =
+        At("compile.passes").is_array() ? At("compile.passes") : json::array();
+    const auto has = [&](const char* name) {
+      return std::find(passes.begin(), passes.end(), name) != passes.end();
+    };
+    for (const json& pass : passes) {
+      if (pass == "z1" || pass == "z3")
         warnings_.push_back(absl::StrCat(
             "compile.passes ", pass.dump(),
             " has no effect: Heddle's passes follow from the stage"));
-      else
+      else if (pass != "prefetch" && pass != "selective_gather")
         return Bad(absl::StrCat("'compile.passes' has ", pass.dump(),
                                 ", which Heddle does not have; say "
                                 "sequence_parallel_size instead of autosp"));
     }
+    if (passes.empty()) return absl::OkStatus();
+    if (!has("prefetch")) Plan("prefetch", 0);
+    Plan("unshard", has("selective_gather"));
     return absl::OkStatus();
   }
 

@@ -126,6 +126,8 @@ std::string pipelineOfConfig(const std::string& config,
       warnings.push_back(std::string("--train-pipeline's ") + key +
                          " is taken instead of " + config + "'s");
   }
+  pipeline += placementFlags(o);
+  if (!o.reduceDtype.empty()) pipeline += " reduce-dtype=" + o.reduceDtype;
   pipeline += " " + given;
   return "";
 }

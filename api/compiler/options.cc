@@ -28,6 +28,13 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "mesh",
                                      "reduce_dtype",
                                      "overlap",
+                                     "prefetch",
+                                     "max_live",
+                                     "reducing",
+                                     "memory",
+                                     "device_memory",
+                                     "unshard",
+                                     "costs",
                                      "save_phases",
                                      "fuse",
                                      "config"};
@@ -71,21 +78,34 @@ std::string parseCompileOptions(llvm::StringRef json, CompileOptions& options) {
                         : key == "reduce_dtype"   ? &pipeline.reduceDtype
                         : key == "save_phases"    ? &pipeline.savePhases
                         : key == "fuse"           ? &pipeline.fuse
+                        : key == "costs"          ? &pipeline.costs
                         : key == "reproducer_dir" ? &options.reproducerDir
                                                   : nullptr;
     int* number = key == "zero" ? &pipeline.zero
                   : key == "ep" ? &pipeline.ep
                   : key == "sp" ? &pipeline.sp
                                 : nullptr;
+    int64_t* count = key == "prefetch"        ? &pipeline.prefetch
+                     : key == "max_live"      ? &pipeline.maxLive
+                     : key == "reducing"      ? &pipeline.reducing
+                     : key == "memory"        ? &pipeline.memory
+                     : key == "device_memory" ? &pipeline.deviceMemory
+                                              : nullptr;
+    bool* flag = key == "overlap"   ? &pipeline.overlap
+                 : key == "unshard" ? &pipeline.unshard
+                                    : nullptr;
     if (text) {
       if (!value.getAsString()) return wrongKind(key, "a string");
       *text = value.getAsString()->str();
     } else if (number) {
       if (!value.getAsInteger()) return wrongKind(key, "an integer");
       *number = static_cast<int>(*value.getAsInteger());
-    } else if (key == "overlap") {
+    } else if (count) {
+      if (!value.getAsInteger()) return wrongKind(key, "an integer");
+      *count = *value.getAsInteger();
+    } else if (flag) {
       if (!value.getAsBoolean()) return wrongKind(key, "true or false");
-      pipeline.overlap = *value.getAsBoolean();
+      *flag = *value.getAsBoolean();
     } else if (key == "config") {
       if (!value.getAsObject()) return wrongKind(key, "an object");
       pipeline.config = llvm::formatv("{0}", value).str();

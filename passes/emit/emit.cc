@@ -413,6 +413,38 @@ class Emitter {
 
 }  // namespace
 
+std::string signatureOf(sched::StepInterface step) {
+  llvm::ArrayRef<int64_t> slots;
+  std::string text = llvm::TypeSwitch<mlir::Operation*, std::string>(step)
+                         .Case<sched::AtenOp, sched::KernelOp, sched::HostOp,
+                               sched::CollectiveOp>([&](auto call) {
+                           slots = call.getResultSlots();
+                           return call.getCallee().str();
+                         })
+                         .Case([](sched::GemmOp) { return "gemm"; })
+                         .Default([](mlir::Operation*) { return "copy"; });
+  bool known = true;
+  auto add = [&](mlir::Value ref) {
+    auto type = mlir::cast<sched::RefType>(ref.getType()).getTensor();
+    std::optional<plan::DType> dtype = dtypeOf(type.getElementType());
+    known &= dtype.has_value();
+    if (!known) return;
+    text += std::string(" ") + plan::DTypeName(*dtype) + "[";
+    for (auto [d, size] : llvm::enumerate(type.getShape()))
+      text += (d ? "," : "") + std::to_string(size);
+    text += "]";
+  };
+  for (mlir::Value read : step.getReads()) add(read);
+  text += " ->";
+  if (mlir::isa<sched::GemmOp, sched::CopyOp>(step.getOperation())) {
+    add(step.getWrites()[0]);
+  } else {
+    for (int64_t slot : slots)
+      if (slot >= 0) add(step.getWrites()[slot]);
+  }
+  return known ? text : "";
+}
+
 FailureOr<std::vector<uint8_t>> emitPlan(sched::PlanOp op) {
   FailureOr<plan::Plan> plan = Emitter().emit(op);
   if (failed(plan)) return failure();

@@ -3,6 +3,7 @@
 #ifndef HEDDLE_PASSES_SCHEDULE_PASSES_H_
 #define HEDDLE_PASSES_SCHEDULE_PASSES_H_
 
+#include <limits>
 #include <memory>
 
 #include "ir/graph/GraphOps.h"

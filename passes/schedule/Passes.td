@@ -52,6 +52,32 @@ def PlanMemory : Pass<"sched-plan-memory", "::heddle::sched::PlanOp"> {
   }];
 }
 
+def PlaceCollectives : Pass<"sched-place-collectives", "::heddle::sched::PlanOp"> {
+  let summary = "Puts gathers ahead of their use, reductions behind the work that hides them, and keeps gathered what memory allows";
+  let description = [{
+    Requires unplaced scratch buffers. Steps are priced from the table of devices, or from `costs` where that names a file of `heddle-run --measure` that has them. Then, in
+    each section whose gathers bring parameters into scratch:
+    * With `unshard` and a budget of `memory` or nine tenths of `device-memory` bytes, parameters gathered in both passes are gathered once where their bytes fit under the budget over the planned
+      memory curve. The choice is the one that saves most of the time that gathers keep the compute stream waiting; a gather that work hides stays.
+    * On streams of their own, each gather is issued as late as the work up to its first use hides it, but not while `prefetch` elements are on their way ahead of their
+      use, nor while `max-live` elements are gathered.
+    * A reduction keeps its bytes until the work that goes on meanwhile has hidden it, at most `reducing` elements at a time: nothing waits for it to reuse them.
+
+    Two steps that touch the same bytes, one writing, never change their order, nor do two collectives of a stream. Parameters are elements, as DeepSpeed counts them
+    (`stage3_prefetch_bucket_size`, `stage3_max_live_parameters`, `reduce_bucket_size`). What was kept gathered is written into the plan's configuration.
+    Refused: a budget that the plan does not fit in even with nothing kept; a file of costs that has none of the plan's operators.
+  }];
+  let options = [
+    Option<"prefetch", "prefetch", "int64_t", "500000000", "elements on their way ahead of their use at which no further gather is issued">,
+    Option<"maxLive", "max-live", "int64_t", "std::numeric_limits<int64_t>::max()", "gathered elements at which no gather is issued ahead of its use">,
+    Option<"reducing", "reducing", "int64_t", "500000000", "elements of gradients on their way at a time">,
+    Option<"memory", "memory", "int64_t", "0", "bytes that the plan may use on a rank; 0: not limited">,
+    Option<"deviceMemory", "device-memory", "int64_t", "0", "bytes of a rank's device where `memory` is 0: nine tenths are the budget of what is kept, and nothing is refused">,
+    Option<"unshard", "unshard", "bool", "true", "keep parameters gathered where `memory` allows">,
+    Option<"costs", "costs", "std::string", "\"\"", "file that heddle-run --measure wrote; empty: the table">,
+  ];
+}
+
 def InsertEvents : Pass<"sched-insert-events", "::heddle::sched::PlanOp"> {
   let summary = "Orders steps of different streams that touch the same bytes";
   let description = [{

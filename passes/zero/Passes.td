@@ -40,25 +40,4 @@ def ZeroPartition : Pass<"zero-partition", "::mlir::ModuleOp"> {
   let dependentDialects = ["::heddle::dist::DistDialect", "::heddle::optim::OptimDialect"];
 }
 
-def ZeroPrefetch : Pass<"zero-prefetch", "::heddle::graph::StepOp"> {
-  let summary = "Issues every gather of parameters one gather earlier";
-  let description = [{
-    Requires zero-partition; does something in stage 3 only. Gather i + 1 stands where gather i stood, behind it: while the ops that use bucket i run, bucket i + 1
-    is on its way. So at most two buckets are gathered at a time, and no gather of more than `in-flight` bytes is moved. Updates are left alone.
-
-    ```mlir
-    %1 = "dist.all_gather"(%arg0) ...
-    %2 = "graph.mm"(%x, %1) ...
-    %3 = "dist.all_gather"(%arg1) ...
-    ```
-    becomes
-    ```mlir
-    %1 = "dist.all_gather"(%arg0) ...
-    %3 = "dist.all_gather"(%arg1) ...
-    %2 = "graph.mm"(%x, %1) ...
-    ```
-  }];
-  let options = [Option<"inFlight", "in-flight", "int64_t", "1 << 30", "bytes of the largest bucket that is gathered ahead of its use">];
-}
-
 #endif  // HEDDLE_PASSES_ZERO_PASSES

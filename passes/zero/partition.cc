@@ -490,7 +490,8 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
     ModuleOp module = getOperation();
     int64_t ranks = dist::axisSize(module, kDataAxis);
     if (stage < 0 || stage > 3) {
-      module.emitError("has no ZeRO stage ") << stage << "; stages are 0 to 3";
+      module.emitError("has no ZeRO stage ")
+          << int{stage} << "; stages are 0 to 3";
       return signalPassFailure();
     }
     auto steps = llvm::to_vector(module.getOps<graph::StepOp>());

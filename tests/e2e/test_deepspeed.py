@@ -123,8 +123,8 @@ def test_code_wins_with_a_warning():
 
 def test_what_has_no_effect_is_a_warning_by_name():
     with pytest.warns(heddle.HeddleWarning) as caught:
-        heddle.deepspeed.read({"steps_per_print": 10, "zero_optimization": {"reduce_bucket_size": 5e8}})
-    assert [str(w.message).partition(" has no effect")[0] for w in caught] == ["the dict: steps_per_print", "the dict: zero_optimization.reduce_bucket_size"]
+        heddle.deepspeed.read({"steps_per_print": 10, "zero_optimization": {"sub_group_size": 1e9}})
+    assert [str(w.message).partition(" has no effect")[0] for w in caught] == ["the dict: steps_per_print", "the dict: zero_optimization.sub_group_size"]
 
 
 @pytest.mark.parametrize(

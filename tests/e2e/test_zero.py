@@ -311,13 +311,21 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_overlap_changes_no_bit(zero, optimizer):
-    """Collectives on streams of their own and gathers ahead of their use against everything in one order. With the events of a section ignored (`waits` in
+    """Collectives on streams of their own, as far ahead as limits let them, and parameters gathered once against everything in one order. With the events of a section ignored (`waits` in
     Executable::RunOnStreams) all but stage 0 with AdamW, whose collectives all stand in one order anyway, fail."""
     optimizer = heddle.AdamW(lr=1e-3) if optimizer == "adamw" else heddle.Muon(lr=1e-2, adamw=heddle.AdamW(lr=1e-3))
     runs = []
-    for overlap in (False, True):
-        step = heddle.compile(model_of("llama"), micro_batch(0, 8, 1, 8), optimizer=optimizer, plan=heddle.Plan(zero=zero, dp=3, precision="fp32", clip=CLIP, overlap=overlap))
-        assert step.explain()["overlap"] == (["compute", "gather", "reduce"] if overlap else ["compute"])
+    choices = [{"overlap": False}, {"overlap": True}]
+    if zero == 3:
+        choices += [{"prefetch": 0, "reducing": 1}, {"memory": "64MiB", "overlap": False}, {"memory": "64MiB", "prefetch": 20000, "max_live": 40000}]
+    for choice in choices:
+        step = heddle.compile(model_of("llama"), micro_batch(0, 8, 1, 8), optimizer=optimizer, plan=heddle.Plan(zero=zero, dp=3, precision="fp32", clip=CLIP, **choice))
+        explained = step.explain()
+        assert explained["overlap"] == (["compute", "gather", "reduce"] if choice.get("overlap", True) else ["compute"])
+        if "memory" in choice and "overlap" in choice:
+            kept = explained["kept_gathered"]
+            assert kept["buckets"] == kept["of"] > 0 and explained["memory"]["scratch"] <= kept["scratch_budget"]
         runs.append(([step(joined(micros_of(number, 6))).loss for number in range(4)], step.state_dict()))
-    assert runs[0][0] == runs[1][0]
-    assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
+    for losses, state in runs[1:]:
+        assert losses == runs[0][0]
+        assert all(torch.equal(state[name], runs[0][1][name]) for name in state)

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "passes/analysis/overlap.h"
 
 namespace heddle::inspect {
 namespace {
@@ -194,44 +195,76 @@ std::vector<Lifetime> longestLived(const Program& program,
 }
 
 const DeviceCost& deviceCost(const Program& program) {
-  // What well-written kernels reach, not the data sheet's peaks: 0.65 of dense
-  // matrix throughput, 0.85 of the memory's bandwidth.
-  static constexpr DeviceCost gpu = {"H200 (141 GB, SXM)", 3e-6,
-                                     4.8e12 * 0.85,        989e12 * 0.65,
-                                     67e12 * 0.65,         67e12 * 0.65};
-  static constexpr DeviceCost host = {
-      "host, 2 cores", 2e-6, 2e10, 1e11, 1e11, 5e10};
-  return program.target == "cuda" ? gpu : host;
+  return heddle::deviceCost(program.target);
 }
 
-std::vector<Span> predictTimes(const Program& program, const Section& section) {
+Prediction predict(const Program& program, const Section& section) {
   const DeviceCost& cost = deviceCost(program);
-  const double rate = program.precision == "fp64"   ? cost.flops64
-                      : program.precision == "fp32" ? cost.flops32
-                                                    : cost.flops16;
-  std::vector<double> free(program.streams.size(), 0.0);
-  std::unordered_map<int, double> signalled;
-  std::vector<Span> spans;
-  spans.reserve(section.ops.size());
+  std::unordered_map<int, int> signaller;
+  std::vector<Task> tasks;
+  tasks.reserve(section.ops.size());
   for (const Op& op : section.ops) {
-    Span span;
-    span.start = free[op.stream];
+    Task task{op.stream, 0, op.wireBytes >= 0, {}};
     for (int event : op.waits)
-      span.start = std::max(span.start, signalled[event]);
-    int64_t products = 0;
-    for (const FlopsOfKind& part : op.flops)
-      if (absl::StrContains(part.kind, "matmul") || part.kind == "attention" ||
-          part.kind == "convolution")
-        products += part.flops;
-    if (!op.view)
-      span.duration = cost.launchSeconds +
-                      std::max(products / rate, op.bytes / cost.bytesPerSecond);
-    if (op.measured >= 0) span.duration = op.measured;
-    free[op.stream] = span.start + span.duration;
-    if (op.signal >= 0) signalled[op.signal] = free[op.stream];
-    spans.push_back(span);
+      if (auto it = signaller.find(event); it != signaller.end())
+        task.after.push_back(it->second);
+    if (op.measured >= 0) {
+      task.seconds = op.measured;
+    } else if (task.collective) {
+      task.seconds = collectiveSeconds(cost, program.ranks, op.wireBytes);
+    } else if (!op.view) {
+      task.seconds =
+          stepSeconds(cost, program.precision, op.totalFlops(), op.bytes);
+    }
+    if (op.signal >= 0) signaller[op.signal] = static_cast<int>(tasks.size());
+    tasks.push_back(std::move(task));
   }
-  return spans;
+  const Timeline line = simulate(tasks);
+  Prediction prediction{{}, line.end, line.collectives, line.exposed};
+  for (size_t i = 0; i < tasks.size(); ++i)
+    prediction.spans.push_back({line.start[i], tasks[i].seconds});
+  return prediction;
+}
+
+std::string predictionText(const Prediction& prediction) {
+  std::string text = timeText(prediction.end);
+  if (prediction.collectives == 0) return text;
+  char share[32];
+  std::snprintf(share, sizeof(share), "%.1f",
+                100 * prediction.exposed / std::max(prediction.end, 1e-12));
+  return absl::StrCat(text, "; collectives ", timeText(prediction.collectives),
+                      ", of which ", timeText(prediction.exposed), " exposed (",
+                      share, " % of the time)");
+}
+
+std::vector<std::string> timelineText(const Program& program,
+                                      const Section& section,
+                                      const Prediction& prediction,
+                                      size_t width) {
+  if (program.streams.size() < 2 || prediction.collectives == 0) return {};
+  static constexpr const char* levels[] = {" ", "▁", "▂", "▃", "▄",
+                                           "▅", "▆", "▇", "█"};
+  const double column = prediction.end / static_cast<double>(width);
+  std::vector<std::vector<double>> busy(program.streams.size(),
+                                        std::vector<double>(width, 0));
+  for (size_t i = 0; i < section.ops.size(); ++i) {
+    const Span& span = prediction.spans[i];
+    const double end = span.start + span.duration;
+    for (size_t c = static_cast<size_t>(span.start / column);
+         c < width && static_cast<double>(c) * column < end; ++c)
+      busy[section.ops[i].stream][c] +=
+          std::min(end, static_cast<double>(c + 1) * column) -
+          std::max(span.start, static_cast<double>(c) * column);
+  }
+  std::vector<std::string> lines;
+  for (const std::vector<double>& stream : busy) {
+    std::string line;
+    for (double seconds : stream)
+      line += levels[std::clamp(
+          static_cast<int>(std::ceil(8 * seconds / column - 0.05)), 0, 8)];
+    lines.push_back(line);
+  }
+  return lines;
 }
 
 }  // namespace heddle::inspect

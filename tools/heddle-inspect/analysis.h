@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "passes/analysis/cost_model.h"
 #include "tools/heddle-inspect/program.h"
 
 namespace heddle::inspect {
@@ -104,14 +105,6 @@ std::vector<Lifetime> longestLived(const Program& program,
 
 // ---- Time ----
 
-struct DeviceCost {
-  const char* name;
-  double launchSeconds;
-  double bytesPerSecond;
-  // Of matrix products in 16 bits, fp32, fp64; everything else runs at the
-  // memory's speed.
-  double flops16, flops32, flops64;
-};
 // The table's row for a program's target.
 const DeviceCost& deviceCost(const Program& program);
 
@@ -119,8 +112,26 @@ struct Span {
   double start = 0;
   double duration = 0;
 };
+struct Prediction {
+  std::vector<Span> spans;  // of the section's ops
+  double end = 0;
+  // Of all collectives, and the time in which one runs and nothing else does.
+  double collectives = 0;
+  double exposed = 0;
+};
 // When each op runs if every stream is a queue and events are waited for.
-std::vector<Span> predictTimes(const Program& program, const Section& section);
+Prediction predict(const Program& program, const Section& section);
+
+// "1.2 ms; collectives 340 us, of which 12 us exposed (1.0 % of the time)"; the
+// part from the collectives on only where there are any.
+std::string predictionText(const Prediction& prediction);
+
+// How busy each stream is over time, a line per stream of `width` columns;
+// empty without collectives or with one stream.
+std::vector<std::string> timelineText(const Program& program,
+                                      const Section& section,
+                                      const Prediction& prediction,
+                                      size_t width);
 
 }  // namespace heddle::inspect
 

@@ -58,7 +58,9 @@ class GraphWriter {
 
   json write() {
     json edges = json::array();
-    for (size_t i = 0; i < section.ops.size(); ++i) nodes.push_back(opNode(i));
+    const Prediction prediction = predict(program, section);
+    for (size_t i = 0; i < section.ops.size(); ++i)
+      nodes.push_back(opNode(i, prediction.spans[i]));
     for (const SectionResult& result : section.results)
       edges.push_back(edge(result.use, edges.size()));
     if (!edges.empty())
@@ -73,14 +75,15 @@ class GraphWriter {
         {"file", program.file},
         {"format", absl::StrCat(program.format, " version ", program.version)},
         {"target", program.target},
-        {"precision", program.precision}};
+        {"precision", program.precision},
+        {"predicted", predictionText(prediction)}};
     return {{"id", section.name},
             {"nodes", nodes},
             {"groupNodeAttributes", groups}};
   }
 
  private:
-  json opNode(size_t index) {
+  json opNode(size_t index, const Span& span) {
     const Op& op = section.ops[index];
     json attributes = json::array();
     attributes.push_back(attribute("kind", op.kind));
@@ -88,6 +91,10 @@ class GraphWriter {
     if (const int64_t flops = op.totalFlops())
       attributes.push_back(attribute("FLOPs", flopsText(flops)));
     attributes.push_back(attribute("bytes moved", bytesText(op.bytes)));
+    if (!op.view)
+      attributes.push_back(
+          attribute("predicted", absl::StrCat(timeText(span.duration), " from ",
+                                              timeText(span.start))));
     if (!op.source.empty())
       attributes.push_back(attribute("source", op.source));
     if (program.streams.size() > 1)

@@ -72,12 +72,12 @@ json memoryJson(const MemoryCurve& curve) {
 json sectionJson(const Program& program, const Section& section,
                  Strings& strings) {
   const MemoryCurve curve = memoryCurve(program, section);
-  const std::vector<Span> spans = predictTimes(program, section);
+  const Prediction prediction = predict(program, section);
+  const std::vector<Span>& spans = prediction.spans;
   std::unordered_map<int, std::string> names;
   for (const Argument& argument : program.arguments)
     names.emplace(argument.value, argument.name());
   json ops = json::array();
-  double end = 0;
   for (size_t i = 0; i < section.ops.size(); ++i) {
     const Op& op = section.ops[i];
     const int out = op.results.empty() ? -1 : op.results[0];
@@ -106,7 +106,6 @@ json sectionJson(const Program& program, const Section& section,
                    strings(out < 0 ? "" : typeText(program.values[out])),
                    op.structured ? 1 : 0, op.view ? 1 : 0, spans[i].start * 1e6,
                    spans[i].duration * 1e6, sources, strings(attributes)});
-    end = std::max(end, spans[i].start + spans[i].duration);
   }
   json kinds = json::array();
   for (const KindCount& kind : countKinds(section))
@@ -133,7 +132,9 @@ json sectionJson(const Program& program, const Section& section,
       {"scratch", section.scratchBytes},
       {"bound", section.liveLowerBound},
       {"results", section.results.size()},
-      {"seconds", end}};
+      {"seconds", prediction.end},
+      {"collectives", prediction.collectives},
+      {"exposed", prediction.exposed}};
   if (const std::optional<ClosedForm> form = closedForm(program, section))
     result["closed"] = {form->weights, form->tokens, form->attention,
                         form->expected(), form->counted};

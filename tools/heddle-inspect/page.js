@@ -42,6 +42,7 @@ function tiles() {
   ];
   if (section.scratch >= 0) list.push([bytes(section.scratch), `scratch arena, ${section.bound > 0 ? (section.scratch / section.bound).toFixed(3) : '1.000'} of the lower bound`]);
   list.push([micros(section.seconds * 1e6), 'predicted, ' + data.device]);
+  if (section.collectives) list.push([micros(section.exposed * 1e6), 'exposed of ' + micros(section.collectives * 1e6) + ' collectives, predicted']);
   $('tiles').innerHTML = list.map(([number, what]) => `<div class="tile"><b>${number}</b><span>${escapeHtml(what)}</span></div>`).join('');
 }
 

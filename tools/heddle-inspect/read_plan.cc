@@ -168,6 +168,13 @@ class SectionReader {
       op.results.push_back(value);
       if (value >= 0) moved += bytesOfValue(plan, value);
     }
+    if (const auto collective = plan::ReadCollective(plan, step);
+        step.kind == plan::StepKind::kCollective && collective.ok()) {
+      for (int64_t rank = 0; rank < program.ranks; ++rank)
+        op.wireBytes = std::max(
+            op.wireBytes,
+            static_cast<int64_t>(plan::WireBytes(plan, *collective, rank)));
+    }
     op.bytes = step.bytes != 0 ? static_cast<int64_t>(step.bytes) : moved;
     if (step.flops != 0)
       op.flops.push_back({op.kind, static_cast<int64_t>(step.flops)});

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "nlohmann/json.hpp"
 #include "tools/heddle-inspect/analysis.h"
 #include "tools/heddle-inspect/outputs.h"
 
@@ -186,6 +187,39 @@ void addCollectives(std::string& text, const Section& section) {
   }
 }
 
+// What the compiler decided about gradients and gathers, as the plan's
+// configuration has it.
+void addDecisions(std::string& text, const Program& program) {
+  using nlohmann::json;
+  const json config = json::parse(program.config, nullptr, false);
+  if (!config.is_object()) return;
+  if (const json& gradients = config.value("gradients", json());
+      gradients.is_object()) {
+    int64_t copied = 0, bytes = 0;
+    std::string lines;
+    for (const json& entry : gradients.value("copied", json::array())) {
+      const int64_t count = entry.value("count", int64_t{0});
+      copied += count;
+      bytes += entry.value("bytes", int64_t{0});
+      absl::StrAppend(&lines, "  ", padded(absl::StrCat(count, " x"), -6), " ",
+                      entry.value("operator", ""), ": ", entry.value("why", ""),
+                      "\n");
+    }
+    absl::StrAppend(&text,
+                    "\nGradients: ", gradients.value("in_place", int64_t{0}),
+                    " computed where they are sent from, ", copied,
+                    " copied there (", bytesText(bytes), ")\n", lines);
+  }
+  if (const json& kept = config.value("kept_gathered", json());
+      kept.is_object())
+    absl::StrAppend(
+        &text,
+        "\nGathered once for both passes: ", kept.value("buckets", int64_t{0}),
+        " of ", kept.value("of", int64_t{0}), " buckets, ",
+        bytesText(kept.value("bytes", int64_t{0})), "; scratch may take ",
+        bytesText(kept.value("scratch_budget", int64_t{0})), "\n");
+}
+
 }  // namespace
 
 std::string summaryText(const Program& program) {
@@ -199,6 +233,7 @@ std::string summaryText(const Program& program) {
   addState(text, program);
   absl::StrAppend(&text, "\nParameters by module\n",
                   moduleTreeText(program, 8));
+  addDecisions(text, program);
   for (const Section& section : program.sections) {
     absl::StrAppend(&text, "\nSection ", section.name, ": ", section.ops.size(),
                     " ops");
@@ -214,10 +249,7 @@ std::string summaryText(const Program& program) {
     addCollectives(text, section);
     addMemory(text, program, section);
     addLongest(text, program, section);
-    const std::vector<Span> spans = predictTimes(program, section);
-    double end = 0;
-    for (const Span& span : spans)
-      end = std::max(end, span.start + span.duration);
+    const Prediction prediction = predict(program, section);
     int64_t measured = 0;
     for (const Op& op : section.ops) measured += op.measured >= 0;
     absl::StrAppend(&text, "\n  Predicted for ",
@@ -225,7 +257,12 @@ std::string summaryText(const Program& program) {
                         ? std::string(deviceCost(program).name)
                         : absl::StrCat(program.costs, ", ", measured, " of ",
                                        section.ops.size(), " ops as measured"),
-                    ": ", timeText(end), "\n");
+                    ": ", predictionText(prediction), "\n");
+    const std::vector<std::string> lines =
+        timelineText(program, section, prediction, 72);
+    for (size_t stream = 0; stream < lines.size(); ++stream)
+      absl::StrAppend(&text, "    ", padded(program.streams[stream], 10),
+                      lines[stream], "\n");
   }
   return text;
 }

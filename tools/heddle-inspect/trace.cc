@@ -56,7 +56,7 @@ std::string traceJson(const Program& program) {
     for (size_t stream = 0; stream < program.streams.size(); ++stream)
       events.push_back(
           named("thread_name", process, stream + 1, program.streams[stream]));
-    std::vector<Span> spans = predictTimes(program, section);
+    std::vector<Span> spans = predict(program, section).spans;
     double end = base;
     // Sections run one after another.
     for (Span& span : spans) {

@@ -23,6 +23,10 @@ class Plan:
       precision: "fp64", "fp32", "bf16", "fp16"; None: the model's own.
       reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
       memory: bytes, or a string such as "70GiB", that the plan may use per rank; None: what the device has.
+      unshard: True lets ZeRO-3 keep parameters gathered between forward and backward where that saves time and `memory` allows.
+      prefetch, max_live: ZeRO-3 gathers ahead of use until `prefetch` elements are on their way, and not while `max_live` elements are gathered; None: 5e8, and no limit.
+      reducing: elements of gradients that may be on their way to their ranks while work goes on; None: 5e8.
+      costs: path of what `heddle-run --measure` wrote, by which collectives are placed; None: a table of devices. Every rank needs the same.
       overlap: True lets independent work run at the same time; it never changes results.
       cuda_graph: "auto" runs each section of the plan as a CUDA graph where it can be one (`explain()` says which and why not); True makes a reason against it an error; False: none.
       fuse: "auto" runs whole functions (norms, rotary embedding, SwiGLU, cross entropy, the update) as one kernel each on CUDA, which rounds less often than PyTorch's
@@ -47,6 +51,11 @@ class Plan:
     accumulate_dtype: str | None = None
     master_dtype: str | None = None
     memory: int | str | None = None
+    unshard: bool = True
+    prefetch: int | None = None
+    max_live: int | None = None
+    reducing: int | None = None
+    costs: str | None = None
     overlap: bool = True
     cuda_graph: str | bool = "auto"
     fuse: str = "auto"
@@ -76,6 +85,10 @@ class Plan:
             number("heddle.Plan", "deadline", self.deadline, 0, above=True)
         if self.dumps is not None and not isinstance(self.dumps, (str, os.PathLike)):
             raise HeddleError(f"heddle.Plan: dumps={self.dumps!r} is no folder")
+        for name, least in (("prefetch", 0), ("max_live", 0), ("reducing", 1)):
+            elements = getattr(self, name)
+            if elements is not None and (not isinstance(elements, int) or isinstance(elements, bool) or elements < least):
+                raise HeddleError(f"heddle.Plan: {name}={elements!r} is not a number of elements of at least {least}")
         choice("heddle.Plan", "fuse", self.fuse, ("auto", "always", "never"))
         choice("heddle.Plan", "loss_average", self.loss_average, ("tokens", "batches"))
         if self.cuda_graph not in ("auto", True, False):

@@ -30,6 +30,10 @@
 // WORLD: 64 ranks
 // WORLD: all_gather            2 x       252 KiB
 // WORLD-NEXT: reduce_scatter        1 x       252 KiB
+// WORLD: Predicted for host, 2 cores: {{.*}}; collectives {{.*}}, of which {{.*}} exposed
+// WORLD-NEXT: compute
+// WORLD-NEXT: gather
+// WORLD-NEXT: reduce
 "graph.step"() <{arg_roles = [#graph.param<["layers.0.w"], true, "other">, #graph.input<"x">], format_version = 1 : i64, precision = "bf16", result_roles = [#graph.loss, #graph.gradient<"layers.0.w">], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(%w: tensor<256x256xbf16>, %x: tensor<bf16>):
   %0 = "graph.mul.Tensor"(%w, %x) {graph.phase = #graph.phase<forward>} : (tensor<256x256xbf16>, tensor<bf16>) -> tensor<256x256xbf16>

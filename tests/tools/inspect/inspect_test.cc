@@ -274,7 +274,7 @@ TEST(ModelExplorer, FollowsTheSchemaForPlans) {
 TEST(Plan, StreamsAreThreadsAndWaitsAreKept) {
   const Program program = described(testing::RandomPlan(1, 3, 40));
   for (const Section& section : program.sections) {
-    const std::vector<Span> spans = predictTimes(program, section);
+    const std::vector<Span> spans = predict(program, section).spans;
     std::map<int, double> done, signalled;
     for (size_t i = 0; i < section.ops.size(); ++i) {
       const Op& op = section.ops[i];
@@ -303,6 +303,67 @@ TEST(Plan, StreamsAreThreadsAndWaitsAreKept) {
   EXPECT_FALSE(flows.empty());
   for (const auto& [id, open] : flows)
     EXPECT_EQ(open, 0) << "flow " << id << " begins and ends";
+}
+
+// One collective of 3 s on a stream of its own, 4 s of work beside it, 2 s of
+// work that wait for both.
+Program timed() {
+  Program program;
+  program.target = "cuda";
+  program.precision = "bf16";
+  program.streams = {"compute", "gather"};
+  program.ranks = 2;
+  Section section;
+  section.name = "micro_first";
+  for (auto [name, stream, seconds] : {std::tuple("all_gather", 1, 3.0),
+                                       {"aten::mm", 0, 2.0},
+                                       {"aten::mm", 0, 2.0}}) {
+    Op op;
+    op.name = op.kind = name;
+    op.stream = stream;
+    op.measured = seconds;
+    section.ops.push_back(op);
+  }
+  section.ops[0].wireBytes = 1024;
+  section.ops[0].signal = 0;
+  section.ops[2].waits = {0};
+  program.sections.push_back(section);
+  return program;
+}
+
+// Worked out by hand: the gather runs from 0 to 3, work from 0 to 2 and from 3
+// to 5, so from 2 to 3 nothing hides it. Counting what the collective itself
+// takes as hidden (simulate's `work` holding all tasks) makes it 0.
+TEST(Timeline, ExposedCommunicationIsSaidEverywhere) {
+  Program program = timed();
+  const Prediction prediction = predict(program, program.sections[0]);
+  EXPECT_DOUBLE_EQ(prediction.end, 5);
+  EXPECT_DOUBLE_EQ(prediction.collectives, 3);
+  EXPECT_DOUBLE_EQ(prediction.exposed, 1);
+  const std::string text = summaryText(program);
+  EXPECT_THAT(text, HasSubstr("5.00 s; collectives 3.00 s, of which 1.00 s "
+                              "exposed (20.0 % of the time)"));
+  const std::vector<std::string> lines =
+      timelineText(program, program.sections[0], prediction, 5);
+  EXPECT_EQ(lines, (std::vector<std::string>{"██ ██", "███  "}));
+  const json graph = json::parse(modelExplorerJson(program));
+  EXPECT_EQ(graph["graphs"][0]["groupNodeAttributes"][""]["predicted"],
+            predictionText(prediction));
+  const std::string page = htmlPage(program);
+  EXPECT_THAT(page, HasSubstr("\"exposed\":1.0"));
+  EXPECT_THAT(page, HasSubstr("\"collectives\":3.0"));
+  // On one stream nothing is hidden.
+  for (Op& op : program.sections[0].ops) op.stream = 0;
+  program.streams = {"compute"};
+  EXPECT_DOUBLE_EQ(predict(program, program.sections[0]).exposed, 3);
+}
+
+TEST(Timeline, CollectivesArePricedByTheirBytes) {
+  Program program = timed();
+  program.ranks = 8;
+  program.sections[0].ops[0].measured = -1;
+  program.sections[0].ops[0].wireBytes = int64_t{340} * 1000 * 1000;
+  EXPECT_NEAR(predict(program, program.sections[0]).collectives, 1.03e-3, 1e-5);
 }
 
 TEST(Plan, PeakIsAtLeastThePlansOwnLowerBound) {

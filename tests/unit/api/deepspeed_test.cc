@@ -203,7 +203,13 @@ TEST(DeepSpeed, WhatIsReadArrives) {
       {"communication_data_type", {"FP16", "/plan/reduce_dtype", "fp16"}},
       {"zero_optimization.stage", {3, "/plan/zero", 3}},
       {"zero_optimization.overlap_comm", {false, "/plan/overlap", false}},
-      {"compile.passes", {json::array(), "/plan/zero", 0}},
+      {"zero_optimization.stage3_prefetch_bucket_size",
+       {5e7, "/plan/prefetch", 50000000}},
+      {"zero_optimization.stage3_max_live_parameters",
+       {1e9, "/plan/max_live", 1000000000}},
+      {"zero_optimization.reduce_bucket_size",
+       {5e8, "/plan/reducing", 500000000}},
+      {"compile.passes", {{"z3", "prefetch"}, "/plan/unshard", false}},
       {"data_parallel_size", {4, "/plan/dp", 4}},
       {"sequence_parallel_size", {2, "/plan/sp", 2}},
       {"expert_parallel.enabled", {true, "/plan/ep", 4}},
@@ -277,14 +283,16 @@ TEST(DeepSpeed, DefaultsAreDeepSpeeds) {
 TEST(DeepSpeed, AutoIsResolvedOrRefused) {
   const json config = {
       {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", "auto"}}}}},
-      {"zero_optimization", {{"reduce_bucket_size", "auto"}}}};
+      {"zero_optimization",
+       {{"reduce_bucket_size", "auto"}, {"sub_group_size", "auto"}}}};
   EXPECT_NE(Read(config).error.find("'optimizer.params.lr' is \"auto\""),
             std::string::npos);
   const Outcome resolved =
       Read(config, {{"auto", {{"optimizer.params.lr", 0.5}}}});
   EXPECT_EQ(resolved.error, "");
   EXPECT_EQ(resolved.out["optimizer"]["lr"], 0.5);
-  EXPECT_TRUE(Warns(resolved, "zero_optimization.reduce_bucket_size"));
+  EXPECT_TRUE(Warns(resolved, "zero_optimization.sub_group_size"));
+  EXPECT_FALSE(resolved.out["plan"].contains("reducing"));
 }
 
 TEST(DeepSpeed, WhatIsWrongIsNamed) {
@@ -294,6 +302,8 @@ TEST(DeepSpeed, WhatIsWrongIsNamed) {
        "did you mean 'zero_optimization.stage'?"},
       {R"({"zero_optimization": true})", "write {\"stage\": 1}"},
       {R"({"zero_optimization": {"stage": 4}})", "stages are 0 to 3"},
+      {R"({"zero_optimization": {"reduce_bucket_size": 0}})",
+       "'zero_optimization.reduce_bucket_size'"},
       {R"({"gradient_clipping": 1, "gradient_clipping": 2})", "there twice"},
       {R"({"fp16": {"enabled": true}, "bf16": {"enabled": true}})",
        "are both true"},

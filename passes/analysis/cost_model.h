@@ -1,0 +1,50 @@
+// What a step takes on a device that need not be there: launching, FLOPs by the
+// device's rate, bytes by its memory's, collectives by its links'. Plain
+// arithmetic on a table. Invariant: the compiler that places collectives and
+// the tool that predicts their exposure read the same numbers. What would break
+// it: a rate written anywhere else.
+#ifndef HEDDLE_PASSES_ANALYSIS_COST_MODEL_H_
+#define HEDDLE_PASSES_ANALYSIS_COST_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace heddle {
+
+struct DeviceCost {
+  const char* name;
+  double launchSeconds;
+  double bytesPerSecond;
+  // Of matrix products in 16 bits, fp32, fp64; everything else runs at the
+  // memory's speed.
+  double flops16, flops32, flops64;
+  // A collective of W ranks: linkSeconds + W * hopSeconds, and the bytes that
+  // reach a rank at linkBytesPerSecond.
+  double linkSeconds, hopSeconds, linkBytesPerSecond;
+};
+
+// The table's row for a program's target, "cpu" or "cuda".
+const DeviceCost& deviceCost(const std::string& target);
+
+// A step that runs `flops` and touches `bytes`.
+double stepSeconds(const DeviceCost& cost, const std::string& precision,
+                   int64_t flops, int64_t bytes);
+
+// A collective of `ranks` that brings `wireBytes` to each.
+double collectiveSeconds(const DeviceCost& cost, int64_t ranks,
+                         int64_t wireBytes);
+
+// Bytes that reach a rank of `ranks` in a collective whose result (for
+// reduce_scatter: operand) has `wholeBytes`.
+int64_t wireBytes(const std::string& collective, int64_t ranks,
+                  int64_t wholeBytes);
+
+// Seconds by a step's signature, from a file that heddle-run --measure wrote.
+// Returns "" or why the file cannot be used.
+std::string readMeasuredCosts(const std::string& path,
+                              std::map<std::string, double>& seconds);
+
+}  // namespace heddle
+
+#endif  // HEDDLE_PASSES_ANALYSIS_COST_MODEL_H_
