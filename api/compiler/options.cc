@@ -11,30 +11,19 @@ namespace {
 using llvm::json::Object;
 using llvm::json::Value;
 
-constexpr llvm::StringRef kKeys[] = {"mode",
-                                     "sidecar",
-                                     "eval_sidecar",
-                                     "optimizer",
-                                     "clip",
-                                     "skip_nonfinite",
-                                     "loss_average",
-                                     "accumulate_dtype",
-                                     "master_dtype",
-                                     "state_dtype",
-                                     "reproducer_dir",
-                                     "zero",
-                                     "ep",
-                                     "sp",
-                                     "mesh",
-                                     "reduce_dtype",
-                                     "overlap",
-                                     "save_phases",
-                                     "fuse",
-                                     "config"};
+constexpr llvm::StringRef kKeys[] = {
+    "mode",         "sidecar",      "eval_sidecar",
+    "optimizer",    "clip",         "skip_nonfinite",
+    "loss_average", "loss_scale",   "accumulate_dtype",
+    "master_dtype", "state_dtype",  "reproducer_dir",
+    "zero",         "ep",           "sp",
+    "mesh",         "reduce_dtype", "overlap",
+    "save_phases",  "fuse",         "config"};
 // Keys that go to graph-append-optimizer as they are.
-constexpr llvm::StringRef kUpdateKeys[] = {"clip",         "skip_nonfinite",
-                                           "loss_average", "accumulate_dtype",
-                                           "master_dtype", "state_dtype"};
+constexpr llvm::StringRef kUpdateKeys[] = {
+    "clip",       "skip_nonfinite",   "loss_average",
+    "loss_scale", "accumulate_dtype", "master_dtype",
+    "state_dtype"};
 
 std::string wrongKind(llvm::StringRef key, llvm::StringRef expected) {
   return "compile option '" + key.str() + "' must be " + expected.str();
