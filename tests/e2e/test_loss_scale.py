@@ -83,7 +83,7 @@ SETTINGS = [
     {"initial_scale_power": 4, "loss_scale_window": 3, "hysteresis": 1},
     {"initial_scale_power": 6, "loss_scale_window": 4, "hysteresis": 3},
     {"initial_scale_power": 6, "loss_scale_window": 5, "hysteresis": 2, "consecutive_hysteresis": True},
-    {"initial_scale_power": 3, "loss_scale_window": 2, "hysteresis": 2, "min_loss_scale": 4},
+    {"initial_scale_power": 3, "loss_scale_window": 6, "hysteresis": 2, "min_loss_scale": 4},
 ]
 
 
@@ -94,7 +94,7 @@ def test_the_scale_is_deepspeeds(settings, clip):
     skipped = exhausted = 0
     scales = set()
     for number in range(60):
-        overflow = draw.random() < (0.5 if 20 <= number < 35 else 0.15)
+        overflow = draw.random() < (0.8 if 20 <= number < 30 else 0.15)
         before, updates, scale = state_of(step), step.global_step, reference.scale
         alive = reference.update(overflow)
         batch = small_batch(number, math.inf if overflow else 1.0)
