@@ -143,8 +143,8 @@ def test_fp16_keeps_its_scale_over_a_resume(tmp_path):
     plan = heddle.Plan(precision="fp16", clip=0.5, seed=3, loss_scale={"initial_scale_power": 22, "hysteresis": 1, "loss_scale_window": 2})
     whole = trainer(heddle.hf.Trainer, tmp_path, more={"plan": plan}, **arguments)
     whole.train()
-    skipped = 9 - whole.compiled.global_step
-    assert 1 <= skipped <= 6 and logged(whole, "learning_rate").count(logged(whole, "learning_rate")[0]) == skipped + 1
+    skipped, rates = 9 - whole.compiled.global_step, logged(whole, "learning_rate")
+    assert 1 <= skipped <= 6 and sum(a == b for a, b in zip(rates, rates[1:])) == skipped
     resumed = trainer(heddle.hf.Trainer, tmp_path, more={"plan": plan}, **arguments)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert logged(resumed, "loss") == logged(whole, "loss") and list(map(str, logged(resumed, "grad_norm"))) == list(map(str, logged(whole, "grad_norm")))
