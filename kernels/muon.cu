@@ -90,7 +90,10 @@ __global__ void MomentumKernel(const __grid_constant__ MuonDevice a) {
   const bool skip = a.finite != nullptr && *a.finite == 0;
   const T beta = static_cast<T>(a.momentum),
           weight = static_cast<T>(1 - a.momentum),
-          divisor = static_cast<T>(a.divisor);
+          divisor = static_cast<T>(a.divisor),
+          scale = a.gradient_factor == nullptr
+                      ? T(1)
+                      : static_cast<T>(*a.gradient_factor);
   for (long long i = first + threadIdx.x;
        i < first + kMuonBlock && i < entry.count; i += kThreads) {
     if (skip) {
@@ -99,6 +102,7 @@ __global__ void MomentumKernel(const __grid_constant__ MuonDevice a) {
     }
     T g = Read<T>(entry.first, a.first_element, i);
     if (divisor != T(1)) g = Div(g, divisor);
+    if (scale != T(1)) g = Mul(g, scale);
     T m = Read<T>(entry.second, a.second_element, i);
     m = a.ema ? Lerp(m, g, weight) : Add(Mul(beta, m), g);
     Write(entry.second, a.second_element, i, m);

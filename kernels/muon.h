@@ -10,6 +10,8 @@
 //   nesterov        the matrix is g + beta m ("torch") or lerp(g, m, beta)
 //                   ("ema") with the new m, else m.
 //   divisor         g is divided by it first (default 1).
+//   factor          f32, on the device for its kernel; g is multiplied by it
+//                   after the division (absent: 1).
 //   finite          bool; where false, momenta stay and the matrices are 0.
 //   results         the momenta (in place), then the matrices, any type.
 //
@@ -39,6 +41,8 @@ struct MuonMomentumOptions {
   double momentum = 0.95;
   bool ema = false, nesterov = true;
   double divisor = 1;
+  // nullptr: 1.
+  const float* factor = nullptr;
 };
 // Checks the lists too.
 absl::StatusOr<MuonMomentumOptions> ReadMuonMomentum(const Call& call);

@@ -86,6 +86,7 @@ absl::Status MuonMomentum(const Call& call) {
   MuonDevice device = Base(call);
   device.momentum = options->momentum;
   device.divisor = options->divisor;
+  device.gradient_factor = options->factor;
   device.ema = options->ema;
   device.nesterov = options->nesterov;
   return LaunchLists(call, "muon_momentum", device, call.tensors.at("grads"),

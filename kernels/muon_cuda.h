@@ -27,6 +27,7 @@ struct MuonDevice {
   int first_element, second_element, third_element;
   const unsigned char* finite;  // nullptr: true
   // momentum
+  const float* gradient_factor;  // nullptr: 1
   double momentum, divisor;
   bool ema, nesterov;
   // apply: 1 - lr weight_decay; factor is -lr times the scale

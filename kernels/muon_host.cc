@@ -81,10 +81,13 @@ void MomentumLoop(const MuonMomentumOptions& options, const Operand& grad,
                   const Operand& momentum, const Operand& update) {
   const T beta = static_cast<T>(options.momentum),
           weight = static_cast<T>(1 - options.momentum),
-          divisor = static_cast<T>(options.divisor);
+          divisor = static_cast<T>(options.divisor),
+          factor = options.factor == nullptr ? T(1)
+                                             : static_cast<T>(*options.factor);
   for (int64_t i = 0; i < grad.count; ++i) {
     T g = static_cast<T>(Load(grad, i));
     if (divisor != T(1)) g = g / divisor;
+    if (factor != T(1)) g = g * factor;
     T m = static_cast<T>(Load(momentum, i));
     m = options.ema ? Lerp(m, g, weight) : beta * m + g;
     Store(momentum, i, static_cast<double>(m));
@@ -173,6 +176,13 @@ absl::StatusOr<MuonMomentumOptions> ReadMuonMomentum(const Call& call) {
   options.ema = form == "ema";
   options.nesterov = Scalar(call, "nesterov", 1) != 0;
   options.divisor = Scalar(call, "divisor", 1);
+  if (const auto factor = call.tensors.find("factor");
+      factor != call.tensors.end()) {
+    if (factor->second.size() != 1 ||
+        factor->second[0].element != Element::kF32)
+      return Wrong(kName, "factor is not one f32");
+    options.factor = static_cast<const float*>(factor->second[0].data);
+  }
   return options;
 }
 

@@ -82,10 +82,6 @@ std::string pipelineOfConfig(const std::string& config,
       options["mesh"] = "dp:" + std::to_string(*value.getAsInteger());
     } else if (isCompileOption(key)) {
       options[key] = value;
-    } else if (key == "loss_scale") {
-      return config +
-             ": fp16 needs loss scaling, which this compiler does not do; use "
-             "bf16";
     } else {
       warnings.push_back(
           llvm::formatv("{0}: {1} = {2} has no effect on one rank", config, key,

@@ -18,6 +18,7 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "clip",
                                      "skip_nonfinite",
                                      "loss_average",
+                                     "loss_scale",
                                      "accumulate_dtype",
                                      "master_dtype",
                                      "state_dtype",
@@ -39,9 +40,10 @@ constexpr llvm::StringRef kKeys[] = {"mode",
                                      "fuse",
                                      "config"};
 // Keys that go to graph-append-optimizer as they are.
-constexpr llvm::StringRef kUpdateKeys[] = {"clip",         "skip_nonfinite",
-                                           "loss_average", "accumulate_dtype",
-                                           "master_dtype", "state_dtype"};
+constexpr llvm::StringRef kUpdateKeys[] = {
+    "clip",       "skip_nonfinite",   "loss_average",
+    "loss_scale", "accumulate_dtype", "master_dtype",
+    "state_dtype"};
 
 std::string wrongKind(llvm::StringRef key, llvm::StringRef expected) {
   return "compile option '" + key.str() + "' must be " + expected.str();

@@ -79,7 +79,7 @@ class Graph_NamedRole<string name, string attrMnemonic> : Graph_Attr<name, attrM
 def Graph_InputAttr : Graph_NamedRole<"Input", "input">;
 def Graph_ConstantAttr : Graph_NamedRole<"Constant", "constant">;
 def Graph_StateAttr : Graph_Attr<"State", "state"> {
-  let summary = "State of the named parameter: master, accumulator, exp_avg, exp_avg_sq, momentum";
+  let summary = "State of the named parameter: master, accumulator, exp_avg, exp_avg_sq, momentum; or of the kind scaler, which belongs to no parameter";
   let parameters = (ins "::mlir::StringAttr":$name, "::mlir::StringAttr":$kind);
   let assemblyFormat = "`<` $name `,` $kind `>`";
 }

@@ -112,6 +112,31 @@ LogicalResult ClipFactorOp::verify() {
          << norm << ", which is not a positive number (optim_clip_factor_r1)";
 }
 
+LogicalResult LossScaleOp::verify() {
+  Builder builder(getContext());
+  const Type expected[] = {
+      RankedTensorType::get({}, builder.getF32Type()),
+      RankedTensorType::get({}, builder.getI64Type()),
+      RankedTensorType::get({}, builder.getI64Type()),
+  };
+  TypeRange state = getState().getTypes();
+  if (getNewState().getTypes() != state ||
+      (!state.empty() && state != TypeRange(expected)))
+    return emitOpError("has a state of ")
+           << state << " and a new one of " << getNewState().getTypes()
+           << " (optim_loss_scale_r1)";
+  bool inRange = getWindow() >= 1 && getHysteresis() >= 1;
+  for (const llvm::APFloat& number :
+       {getInitial(), getSeed(), getMinScale(),
+        getMaxNorm().value_or(llvm::APFloat(1.0))}) {
+    double value = number.convertToDouble();
+    inRange &= std::isfinite(value) && value > 0;
+  }
+  if (inRange) return success();
+  return emitOpError(
+      "has a setting that is not positive and finite (optim_loss_scale_r2)");
+}
+
 template <typename Op>
 static LogicalResult verifyHyperparameters(Op op, llvm::StringRef betaRule,
                                            llvm::StringRef otherRule) {

@@ -142,6 +142,36 @@ def Optim_FiniteOp : Optim_Op<"finite"> {
   let results = (outs Optim_Predicate:$result);
 }
 
+def Optim_LossScaleOp : Optim_Op<"loss_scale", [AllTypesMatch<["norm", "result_norm", "factor"]>]> {
+  let summary = "Takes the loss scale out of the gradient norm and chooses the next one";
+  let description = [{
+    The backward pass began with `scale * seed` in place of 1, so every gradient is that many times too large. With `inverse = 1 / (scale * seed)`:
+
+    ```
+    result_norm = norm * inverse
+    factor      = min(1, max_norm / (result_norm + 1e-6)) * inverse      (max_norm absent: inverse)
+    finite      = isfinite(result_norm)
+    ```
+    An update that multiplies its gradients by `factor` has unscaled and clipped them; one by `inverse`, which Muon takes, has unscaled them only. `used` is the scale that
+    this step ran with.
+
+    Without `state` the scale is `initial`, always. With it, `state` is the scale, the finite steps since it last changed and how many overflows it still bears, and the
+    new ones follow DeepSpeed's dynamic scaler: where not finite, the scale is halved, down to `min_scale`, once `hysteresis` - 1 overflows have been borne, and `exhausted`
+    says that it would have had to fall below; after `window` finite steps in a row it is doubled and overflows are borne anew (with `consecutive_hysteresis`: anew after
+    any finite step). A scale that would not be finite is left alone.
+
+    Constraints:
+    * optim_loss_scale_r1: state is empty, or tensor<f32>, tensor<i64>, tensor<i64>, and new_state is of its types.
+    * optim_loss_scale_r2: initial, seed, min_scale and max_norm are positive and finite, window and hysteresis at least 1.
+  }];
+  let arguments = (ins Optim_Scalar:$norm, Variadic<0DTensorOf<[F32, I64]>>:$state, F64Attr:$initial, F64Attr:$seed, OptionalAttr<F64Attr>:$max_norm,
+    DefaultValuedAttr<I64Attr, "1000">:$window, DefaultValuedAttr<I64Attr, "2">:$hysteresis, UnitAttr:$consecutive_hysteresis,
+    DefaultValuedAttr<F64Attr, "1.0">:$min_scale);
+  let results = (outs Optim_Scalar:$result_norm, Optim_Scalar:$factor, 0DTensorOf<[F32]>:$inverse, Optim_Predicate:$finite, 0DTensorOf<[F32]>:$used,
+    Optim_Predicate:$exhausted, Variadic<0DTensorOf<[F32, I64]>>:$new_state);
+  let hasVerifier = 1;
+}
+
 def Optim_AdamWOp : Optim_Op<"adamw", [AttrSizedOperandSegments, AllTypesMatch<["param", "new_param"]>,
     AllTypesMatch<["exp_avg", "new_exp_avg"]>, AllTypesMatch<["exp_avg_sq", "new_exp_avg_sq"]>]> {
   let summary = "Updates one parameter by AdamW";
@@ -180,14 +210,14 @@ def Optim_MuonOp : Optim_Op<"muon", [AttrSizedOperandSegments, AttrSizedResultSe
 
     `settings`: momentum, weight_decay, lr_scale, eps (f64), nesterov (bool), form, ns, scale, norm_eps, dtype (strings), coefficients (a name, or three numbers an
     iteration), steps (i64); kernels/muon.h and kernels/newton_schulz.h say what each means. `copies`, where there are any, are the new parameters in another dtype.
-    Where `finite` is present and false all results equal their operands bitwise.
+    Gradients are multiplied by `factor` where it is present. Where `finite` is present and false all results equal their operands bitwise.
 
     Constraints:
     * optim_muon_r1: as many grads, momenta, new parameters and new momenta as params, of equal lengths; copies are as many, or none.
     * optim_muon_r2: matrices lie inside their operand.
     * optim_muon_r3: settings hold exactly what is listed.
   }];
-  let arguments = (ins Variadic<Optim_Float>:$params, Variadic<Optim_Float>:$grads, Variadic<Optim_Float>:$momenta, Optional<Optim_Predicate>:$finite,
+  let arguments = (ins Variadic<Optim_Float>:$params, Variadic<Optim_Float>:$grads, Variadic<Optim_Float>:$momenta, Optional<0DTensorOf<[F32]>>:$factor, Optional<Optim_Predicate>:$finite,
     DenseI64ArrayAttr:$matrices, DictionaryAttr:$settings, I64Attr:$group);
   let results = (outs Variadic<Optim_Float>:$new_params, Variadic<Optim_Float>:$new_momenta, Variadic<Optim_Float>:$copies);
   let hasVerifier = 1;

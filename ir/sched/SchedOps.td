@@ -159,19 +159,20 @@ def Sched_StateOp : Sched_Op<"state"> {
   let summary = "Binds a named tensor that outlives a section";
   let description = [{
     Constraints:
-    * sched_state_r1: kind is one of parameter, master, buffer, exp_avg, exp_avg_sq, momentum, accumulator.
+    * sched_state_r1: kind is one of parameter, master, buffer, exp_avg, exp_avg_sq, momentum, accumulator, scaler.
     * sched_state_r2: the value lies in the state arena.
     * sched_state_r3: a shard has its whole type, its bucket offset and one bound more than the mesh has ranks.
 
-    With `bounds` the value is a shard: a flat part of a bucket that holds the tensor of type `whole` from element `slot_offset` on. Rank r holds the bucket's
+    Every element is `initial` until somebody writes it. With `bounds` the value is a shard: a flat part of a bucket that holds the tensor of type `whole` from element `slot_offset` on. Rank r holds the bucket's
     elements [bounds[r], bounds[r + 1]).
   }];
   let arguments = (ins StrAttr:$kind, StrArrayAttr:$names, Sched_Ref:$value, BoolAttr:$trainable, BoolAttr:$persistent, StrAttr:$role,
-    OptionalAttr<TypeAttr>:$whole, DefaultValuedAttr<I64Attr, "0">:$slot_offset, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$bounds);
+    OptionalAttr<TypeAttr>:$whole, DefaultValuedAttr<I64Attr, "0">:$slot_offset, DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$bounds,
+    DefaultValuedAttr<F64Attr, "0.0">:$initial);
   let builders = [OpBuilder<(ins "::llvm::StringRef":$kind, "::mlir::ArrayAttr":$names, "::mlir::Value":$value, "bool":$trainable, "bool":$persistent,
     "::llvm::StringRef":$role), [{
     build($_builder, $_state, $_builder.getStringAttr(kind), names, value, $_builder.getBoolAttr(trainable), $_builder.getBoolAttr(persistent),
-      $_builder.getStringAttr(role), ::mlir::TypeAttr(), $_builder.getI64IntegerAttr(0), $_builder.getDenseI64ArrayAttr({}));
+      $_builder.getStringAttr(role), ::mlir::TypeAttr(), $_builder.getI64IntegerAttr(0), $_builder.getDenseI64ArrayAttr({}), $_builder.getF64FloatAttr(0));
   }]>];
   let assemblyFormat = "$kind $names $value attr-dict `:` type($value)";
   let hasVerifier = 1;

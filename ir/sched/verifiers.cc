@@ -168,7 +168,7 @@ LogicalResult ValueOp::verify() {
 
 LogicalResult StateOp::verify() {
   if (!isOneOf(getKind(), {"parameter", "master", "buffer", "exp_avg",
-                           "exp_avg_sq", "momentum", "accumulator"}))
+                           "exp_avg_sq", "momentum", "accumulator", "scaler"}))
     return emitOpError("has unknown kind '")
            << getKind() << "' (sched_state_r1)";
   BufferOp buffer = bufferOf(getValue());

@@ -111,6 +111,7 @@ class Emitter {
           entry.trainable = state.getTrainable();
           entry.persistent = state.getPersistent();
           entry.role = state.getRole().str();
+          entry.initial = state.getInitial().convertToDouble();
           if (!state.getBounds().empty()) {
             sched::Geometry g = sched::geometryOf(
                 mlir::cast<mlir::RankedTensorType>(*state.getWhole()));

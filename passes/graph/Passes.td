@@ -80,10 +80,14 @@ def AppendOptimizer : Pass<"graph-append-optimizer", "::heddle::graph::StepOp"> 
      "clip": 1.0,                              limit of the global gradient norm; left out: no clipping
      "skip_nonfinite": false,                  leave the state alone where the norm is not finite
      "loss_average": "batches" | "tokens",
+     "loss_scale": 128.0 | {"initial_scale_power": 16, "loss_scale_window": 1000, "hysteresis": 2, "consecutive_hysteresis": false, "min_loss_scale": 1},
      "accumulate_dtype", "master_dtype", "state_dtype": "fp32" | "fp64" | "bf16" | "fp16"}      left out: the wider of fp32 and the parameter's
     ```
     `tokens` needs a masked cross-entropy mean as the loss and makes it a sum, divided by the labels of all micro-batches at the end; `batches` divides by the number
     of micro-batches; left out: tokens where the loss allows it. The choice is noted in the step's `loss_average`. A parameter without a gradient is left alone, with a remark.
+
+    In an fp16 step the backward pass begins with a scale, which optim.loss_scale takes out again: a number, or the one that DeepSpeed's parameters give, which is state of
+    kind `scaler`. Left out: the parameters above. Such a step always leaves its state alone where the norm is not finite.
   }];
   let options = [Option<"config", "config", "std::string", "\"{}\"", "the optimizer's configuration, a JSON object">];
   let dependentDialects = ["::heddle::optim::OptimDialect"];

@@ -10,6 +10,7 @@
 #include "passes/graph/Passes.h"
 #include "passes/graph/functional_forms.h"
 #include "passes/graph/loss_average.h"
+#include "passes/graph/loss_scale.h"
 #include "passes/graph/optimizer_config.h"
 
 namespace heddle::graph {
@@ -61,16 +62,15 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     if (failed(collect(step, updates))) return signalPassFailure();
     FailureOr<llvm::StringRef> divisor = averageLoss(step, options.lossAverage);
     if (failed(divisor)) return signalPassFailure();
+    if (failed(scaleLoss(step, *divisor))) return signalPassFailure();
 
     returned = step.getBody().front().getTerminator();
     OpBuilder builder(returned);
     dropGradients(step);
     for (Update& update : updates) accumulate(update, *divisor, builder);
-    Value factor;
-    Value finite;
-    limitNorm(updates, builder, factor, finite);
+    Limits limits = limitNorm(updates, builder);
     for (Update& update : updates)
-      if (failed(apply(step, update, factor, finite, builder)))
+      if (failed(apply(step, update, limits, builder)))
         return signalPassFailure();
     step.setArgRolesAttr(builder.getArrayAttr(argRoles));
     step.setResultRolesAttr(builder.getArrayAttr(resultRoles));
@@ -154,6 +154,23 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
            failure();
   }
 
+  // Only fp16 is so narrow that gradients vanish without a scale.
+  LogicalResult scaleLoss(StepOp step, llvm::StringRef divisor) {
+    scale.reset();
+    bool half = step.getPrecision() == "fp16";
+    if (options.lossScale && !half)
+      return step.emitError("has precision ")
+             << step.getPrecision()
+             << ", and loss_scale is for fp16; leave it out";
+    if (!half) return success();
+    auto scaled =
+        LossScale::apply(step, options.lossScale.value_or(LossScaleSettings()),
+                         divisor, argRoles);
+    if (failed(scaled)) return failure();
+    scale = std::move(*scaled);
+    return success();
+  }
+
   void dropGradients(StepOp step) {
     llvm::SmallVector<Value> kept;
     for (auto [role, value] :
@@ -209,11 +226,19 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     update.averaged = average;
   }
 
+  // What the updates take from all gradients together; null where there is
+  // none. Muon's gradients are only unscaled.
+  struct Limits {
+    Value factor;
+    Value unscale;
+    Value finite;
+  };
+
   // All accumulations stand before the first op of the update, which limitNorm
   // and apply write.
-  void limitNorm(llvm::ArrayRef<Update> updates, OpBuilder& builder,
-                 Value& factor, Value& finite) {
-    if (!options.clip && !options.skipNonfinite) return;
+  Limits limitNorm(llvm::ArrayRef<Update> updates, OpBuilder& builder) {
+    Limits limits;
+    if (!options.clip && !options.skipNonfinite && !scale) return limits;
     Location loc = returned->getLoc();
     bool isDouble = false;
     llvm::SmallVector<Value> gradients;
@@ -225,29 +250,37 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     }
     auto scalar = RankedTensorType::get(
         {}, isDouble ? builder.getF64Type() : builder.getF32Type());
-    auto norm = builder.create<optim::GradNormOp>(loc, scalar, gradients);
-    setPhase(norm, Phase::Update);
-    if (options.clip) {
-      auto clip = builder.create<optim::ClipFactorOp>(
-          loc, scalar, norm, builder.getF64FloatAttr(*options.clip));
-      setPhase(clip, Phase::Update);
-      factor = clip;
+    Value norm = builder.create<optim::GradNormOp>(loc, scalar, gradients);
+    setPhase(norm.getDefiningOp(), Phase::Update);
+    if (scale) {
+      auto unscaled = scale->unscale(
+          builder, norm, options.clip,
+          [&](Attribute role, Value value) { giveBack(role, value); });
+      setPhase(unscaled, Phase::Update);
+      limits = {unscaled.getFactor(), unscaled.getInverse(),
+                unscaled.getFinite()};
+      norm = unscaled.getResultNorm();
     }
-    if (options.skipNonfinite) {
-      auto predicate = builder.create<optim::FiniteOp>(
+    if (options.clip && !scale) {
+      limits.factor = builder.create<optim::ClipFactorOp>(
+          loc, scalar, norm, builder.getF64FloatAttr(*options.clip));
+      setPhase(limits.factor.getDefiningOp(), Phase::Update);
+    }
+    if (options.skipNonfinite && !scale) {
+      limits.finite = builder.create<optim::FiniteOp>(
           loc, RankedTensorType::get({}, builder.getI1Type()), norm);
-      setPhase(predicate, Phase::Update);
-      finite = predicate;
+      setPhase(limits.finite.getDefiningOp(), Phase::Update);
     }
     giveBack(OutputAttr::get(builder.getContext(),
                              builder.getStringAttr("grad_norm")),
              norm);
+    return limits;
   }
 
-  LogicalResult apply(StepOp step, const Update& update, Value factor,
-                      Value finite, OpBuilder& builder) {
+  LogicalResult apply(StepOp step, const Update& update, const Limits& limits,
+                      OpBuilder& builder) {
     const ParamGroup& group = options.groups[update.group];
-    if (group.muon) return applyMuon(step, update, finite, builder);
+    if (group.muon) return applyMuon(step, update, limits, builder);
     auto paramType = llvm::cast<RankedTensorType>(update.param.getType());
     Type masterElement = typeFor(options.masterDtype, update);
     bool hasMaster = masterElement != paramType.getElementType();
@@ -261,7 +294,7 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
     auto adamw = builder.create<optim::AdamWOp>(
         update.param.getLoc(),
         TypeRange{master.getType(), average.getType(), square.getType()},
-        master, update.averaged, average, square, factor, finite,
+        master, update.averaged, average, square, limits.factor, limits.finite,
         real(group.beta1), real(group.beta2), real(group.eps),
         real(group.weightDecay), real(group.lrScale),
         builder.getI64IntegerAttr(update.group));
@@ -294,8 +327,8 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
 
   // Muon's momentum takes raw gradients: its update does not depend on their
   // scale, so clipping is not for it.
-  LogicalResult applyMuon(StepOp step, const Update& update, Value finite,
-                          OpBuilder& builder) {
+  LogicalResult applyMuon(StepOp step, const Update& update,
+                          const Limits& limits, OpBuilder& builder) {
     const ParamGroup& group = options.groups[update.group];
     auto paramType = llvm::cast<RankedTensorType>(update.param.getType());
     FailureOr<llvm::SmallVector<int64_t>> matrices =
@@ -314,7 +347,8 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
         update.param.getLoc(), TypeRange(master.getType()),
         TypeRange(momentum.getType()),
         hasMaster ? TypeRange(copy) : TypeRange(), master, update.averaged,
-        momentum, finite, builder.getDenseI64ArrayAttr(*matrices),
+        momentum, limits.unscale, limits.finite,
+        builder.getDenseI64ArrayAttr(*matrices),
         muonSettings(step, group, builder),
         builder.getI64IntegerAttr(update.group));
     setPhase(muon, Phase::Update);
@@ -400,6 +434,7 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
   }
 
   OptimizerConfig options;
+  std::optional<LossScale> scale;
   Operation* returned = nullptr;
   llvm::SmallVector<Attribute> argRoles;
   llvm::SmallVector<Attribute> resultRoles;

@@ -23,8 +23,8 @@ llvm::Error bad(const char* format, Args&&... args) {
 constexpr llvm::StringLiteral kGroupKeys[] = {"betas", "eps", "weight_decay",
                                               "lr_scale"};
 constexpr llvm::StringLiteral kTopKeys[] = {
-    "groups",           "clip",         "skip_nonfinite", "loss_average",
-    "accumulate_dtype", "master_dtype", "state_dtype"};
+    "groups",     "clip",         "skip_nonfinite",   "loss_average",
+    "loss_scale", "master_dtype", "accumulate_dtype", "state_dtype"};
 constexpr llvm::StringLiteral kDtypes[] = {"fp64", "fp32", "bf16", "fp16"};
 
 llvm::Error unknownKey(llvm::StringRef key,
@@ -219,6 +219,57 @@ llvm::Error readGroups(const llvm::json::Value& value, OptimizerConfig& config,
   return llvm::Error::success();
 }
 
+// A number is the scale; an object has DeepSpeed's parameters of a dynamic one.
+llvm::Error readLossScale(const llvm::json::Value& value,
+                          LossScaleSettings& scale) {
+  if (std::optional<double> fixed = value.getAsNumber()) {
+    scale.dynamic = false;
+    scale.initial = *fixed;
+    if (std::isfinite(*fixed) && *fixed > 0) return llvm::Error::success();
+    return bad("optimizer configuration: \"loss_scale\" is not positive");
+  }
+  const llvm::json::Object* object = value.getAsObject();
+  if (!object)
+    return bad(
+        "optimizer configuration: \"loss_scale\" is neither a number nor an "
+        "object");
+  constexpr llvm::StringLiteral kKeys[] = {
+      "initial_scale_power", "loss_scale_window", "hysteresis",
+      "consecutive_hysteresis", "min_loss_scale"};
+  for (const auto& [key, unused] : *object)
+    if (!llvm::is_contained(kKeys, llvm::StringRef(key)))
+      return unknownKey(key, {std::begin(kKeys), std::end(kKeys)});
+  double power = 16;
+  if (llvm::Error error = readNumber(*object, kKeys[0], power)) return error;
+  if (power > 127)
+    return bad(
+        "optimizer configuration: \"initial_scale_power\" is above 127, which "
+        "is no number of fp32");
+  scale.initial = std::exp2(power);
+  for (auto [key, to] : {std::pair(kKeys[1], &scale.window),
+                         std::pair(kKeys[2], &scale.hysteresis)}) {
+    const llvm::json::Value* count = object->get(key);
+    if (!count) continue;
+    if (!count->getAsInteger() || *count->getAsInteger() < 1)
+      return bad("optimizer configuration: \"{0}\" is no number of steps", key);
+    *to = *count->getAsInteger();
+  }
+  if (const llvm::json::Value* consecutive = object->get(kKeys[3])) {
+    if (!consecutive->getAsBoolean())
+      return bad("optimizer configuration: \"{0}\" is not true or false",
+                 kKeys[3]);
+    scale.consecutiveHysteresis = *consecutive->getAsBoolean();
+  }
+  if (llvm::Error error = readNumber(*object, kKeys[4], scale.minimum))
+    return error;
+  if (scale.minimum > 0 && scale.minimum <= scale.initial)
+    return llvm::Error::success();
+  return bad(
+      "optimizer configuration: \"min_loss_scale\" {0} is not above 0 and at "
+      "most the initial scale {1}",
+      scale.minimum, scale.initial);
+}
+
 }  // namespace
 
 llvm::Expected<OptimizerConfig> parseOptimizerConfig(llvm::StringRef json) {
@@ -262,6 +313,10 @@ llvm::Expected<OptimizerConfig> parseOptimizerConfig(llvm::StringRef json) {
           "optimizer configuration: \"skip_nonfinite\" is not true or false");
     config.skipNonfinite = *skip->getAsBoolean();
   }
+  if (const llvm::json::Value* scale = object->get("loss_scale");
+      scale && scale->kind() != llvm::json::Value::Null)
+    if (llvm::Error error = readLossScale(*scale, config.lossScale.emplace()))
+      return std::move(error);
   constexpr llvm::StringLiteral kAverages[] = {"tokens", "batches"};
   if (llvm::Error error =
           readChoice(*object, "loss_average", kAverages, config.lossAverage))

@@ -41,11 +41,23 @@ struct ParamGroup {
   double lrScale = 1.0;
 };
 
+// How fp16's loss is scaled; optim.loss_scale says what each means. Not
+// dynamic: by `initial`, always.
+struct LossScaleSettings {
+  bool dynamic = true;
+  double initial = 65536;
+  int64_t window = 1000;
+  int64_t hysteresis = 2;
+  bool consecutiveHysteresis = false;
+  double minimum = 1;
+};
+
 // Empty names mean: the wider of fp32 and the parameter's own.
 struct OptimizerConfig {
   std::vector<ParamGroup> groups;
   std::optional<double> clip;
   bool skipNonfinite = false;
+  std::optional<LossScaleSettings> lossScale;
   std::string lossAverage;
   std::string accumulateDtype;
   std::string masterDtype;

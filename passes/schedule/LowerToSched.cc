@@ -300,6 +300,12 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       (*parsed->getAsObject())["loss_average"] = *average;
     if (auto fusion = step.getFusion())
       (*parsed->getAsObject())["fusion"] = countsOf(*fusion);
+    // What the backward pass begins with, but for a scale that is state.
+    for (auto scale : step.getBody().front().getOps<optim::LossScaleOp>())
+      (*parsed->getAsObject())["loss_seed"] =
+          scale.getSeed().convertToDouble() *
+          (scale.getState().empty() ? scale.getInitial().convertToDouble()
+                                    : 1.0);
     return llvm::formatv("{0}", *parsed).str();
   }
 
@@ -407,7 +413,14 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     // The norm and its predicate are reported whether the program returns them
     // or not.
     for (auto norm : block.getOps<optim::GradNormOp>())
-      report(norm.getResult(), "grad_norm", read, kept);
+      if (!isScaled(norm.getResult()))
+        report(norm.getResult(), "grad_norm", read, kept);
+    for (auto scale : block.getOps<optim::LossScaleOp>()) {
+      report(scale.getResultNorm(), "grad_norm", read, kept);
+      report(scale.getFinite(), "finite", read, kept);
+      report(scale.getUsed(), "loss_scale", read, kept);
+      report(scale.getExhausted(), "loss_scale_exhausted", read, kept);
+    }
     for (auto finite : block.getOps<optim::FiniteOp>())
       report(finite->getResult(0), "finite", read, kept);
     auto order = sliceFor(block, kept, {}, given);
@@ -420,6 +433,12 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     for (auto [role, value] : read)
       if (failed(addResult(lowering, role, value))) return failure();
     return success();
+  }
+
+  static bool isScaled(Value norm) {
+    return llvm::any_of(norm.getUsers(), [](mlir::Operation* user) {
+      return mlir::isa<optim::LossScaleOp>(user);
+    });
   }
 
   // Gathered or converted parameters replace the old ones where they lie, once

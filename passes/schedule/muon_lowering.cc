@@ -166,10 +166,12 @@ LogicalResult SectionLowering::lowerMuon(optim::MuonOp op) {
   auto setting = [&](llvm::StringRef name) {
     return std::pair(name, op.getSettings().get(name));
   };
-  llvm::SmallVector<Value> finite;
-  if (op.getFinite()) {
-    finite.push_back(refOf(op.getFinite()));
-    if (!finite.back()) return failure();
+  llvm::SmallVector<Value> factor, finite;
+  for (auto [value, refs] : {std::pair(op.getFactor(), &factor),
+                             std::pair(op.getFinite(), &finite)}) {
+    if (!value) continue;
+    refs->push_back(refOf(value));
+    if (!refs->back()) return failure();
   }
   auto joined = [](std::initializer_list<llvm::ArrayRef<Value>> lists) {
     llvm::SmallVector<Value> all;
@@ -179,13 +181,14 @@ LogicalResult SectionLowering::lowerMuon(optim::MuonOp op) {
   using Args = llvm::SmallVector<std::pair<llvm::StringRef, Attribute>>;
   Args momentumArgs = {{"grads", list(gradList.size())},
                        {"momenta", list(gradList.size())}};
+  if (!factor.empty()) momentumArgs.push_back({"factor", operand});
   if (!finite.empty()) momentumArgs.push_back({"finite", operand});
   momentumArgs.append({setting("momentum"),
                        setting("form"),
                        setting("nesterov"),
                        {"divisor", divisor}});
   kernel(op, "muon_momentum", momentumArgs,
-         joined({gradList, momentumList, finite}),
+         joined({gradList, momentumList, factor, finite}),
          joined({momentumList, inputs}));
   for (const Stack& stack : stacks)
     kernel(op, "newton_schulz",

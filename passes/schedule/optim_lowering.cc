@@ -273,6 +273,42 @@ LogicalResult SectionLowering::lowerOptim(mlir::Operation* op) {
             return derived->emitOpError(
                 "needs the norm of an optim.grad_norm or optim.norm");
           })
+      .Case([&](optim::LossScaleOp scale) -> LogicalResult {
+        auto real = [&](llvm::APFloat value) {
+          return builder.getF64FloatAttr(value.convertToDouble());
+        };
+        llvm::SmallVector<Value> reads = {refOf(scale.getNorm())}, state,
+                                 writes;
+        if (!reads[0]) return failure();
+        llvm::SmallVector<std::pair<llvm::StringRef, Attribute>> args = {
+            {"norm", operand}};
+        for (auto [before, after] :
+             llvm::zip(scale.getState(), scale.getNewState())) {
+          state.push_back(overwrites(before, after));
+          if (!state.back()) return failure();
+        }
+        if (!state.empty()) {
+          llvm::SmallVector<Attribute> list(state.size(), operand);
+          args.push_back({"state", builder.getArrayAttr(list)});
+        }
+        llvm::append_range(reads, state);
+        for (Value result :
+             op->getResults().drop_back(scale.getNewState().size()))
+          writes.push_back(newResult(result, op));
+        llvm::append_range(writes, state);
+        args.append(
+            {{"initial", real(scale.getInitial())},
+             {"seed", real(scale.getSeed())},
+             {"max_norm",
+              real(scale.getMaxNorm().value_or(llvm::APFloat(0.0)))},
+             {"window", builder.getI64IntegerAttr(scale.getWindow())},
+             {"hysteresis", builder.getI64IntegerAttr(scale.getHysteresis())},
+             {"consecutive_hysteresis",
+              builder.getBoolAttr(scale.getConsecutiveHysteresis())},
+             {"min_scale", real(scale.getMinScale())}});
+        kernel(op, "loss_scale", args, reads, writes);
+        return success();
+      })
       .Case([&](optim::AdamWOp adamw) -> LogicalResult {
         auto [sum, divisor] = undivided(adamw.getGrad());
         Value grad = refOf(sum);

@@ -228,6 +228,21 @@ void PlanLowering::bindMembers(dist::BucketAttr bucket, Value ref) {
   }
 }
 
+// The loss scale and its counters belong to the step and begin with what the
+// op that changes them says.
+void PlanLowering::bindScaler(graph::StepOp step, mlir::StringAttr name,
+                              Value ref) {
+  double initial = 0;
+  for (auto op : step.getBody().front().getOps<optim::LossScaleOp>()) {
+    if (name == "loss_scale") initial = op.getInitial().convertToDouble();
+    if (name == "hysteresis") initial = op.getHysteresis();
+  }
+  auto state = builder.create<sched::StateOp>(
+      ref.getLoc(), "scaler", builder.getArrayAttr({name}), ref,
+      /*trainable=*/false, /*persistent=*/true, "scaler");
+  state.setInitialAttr(builder.getF64FloatAttr(initial));
+}
+
 LogicalResult PlanLowering::bindOne(graph::StepOp step,
                                     mlir::BlockArgument argument,
                                     mlir::Attribute role,
@@ -281,6 +296,10 @@ LogicalResult PlanLowering::bindOne(graph::StepOp step,
             argument, (kind + " " + state.getName().getValue()).str(),
             sched::Arena::State, categoryOf(kind), state.getName(), fresh);
         if (failed(ref)) return failure();
+        if (kind == "scaler") {
+          if (fresh) bindScaler(step, state.getName(), *ref);
+          return success();
+        }
         auto names = parameterNames.find(state.getName().str());
         if (names == parameterNames.end())
           return step.emitOpError("has state '")

@@ -40,6 +40,7 @@ class PlanLowering {
   mlir::LogicalResult bindOne(graph::StepOp step, mlir::BlockArgument argument,
                               mlir::Attribute role, const Sidecar& sidecar,
                               llvm::StringRef scope);
+  void bindScaler(graph::StepOp step, mlir::StringAttr name, mlir::Value ref);
   void bindMembers(dist::BucketAttr bucket, mlir::Value ref);
   mlir::Value placeInArena(mlir::BlockArgument argument,
                            dist::BucketAttr bucket);

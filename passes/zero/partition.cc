@@ -354,8 +354,9 @@ class Partition {
       auto muon = builder.create<optim::MuonOp>(
           old.getLoc(), TypeRange(ValueRange(params)),
           TypeRange(ValueRange(momenta)), copies, params, grads, momenta,
-          old.getFinite(), builder.getDenseI64ArrayAttr(matrices),
-          old.getSettings(), old.getGroupAttr());
+          old.getFactor(), old.getFinite(),
+          builder.getDenseI64ArrayAttr(matrices), old.getSettings(),
+          old.getGroupAttr());
       setPhase(muon, graph::Phase::Update);
       for (auto [operand, index] : llvm::enumerate(members)) {
         const Bucket& bucket = buckets[index];
@@ -399,7 +400,8 @@ class Partition {
     Operation* terminator = block.getTerminator();
     for (int64_t i = resultRoles.size() - 1; i >= 0; --i) {
       auto fresh = llvm::dyn_cast<graph::NewValueAttr>(resultRoles[i]);
-      bool replaced = llvm::isa<graph::NewStateAttr>(resultRoles[i]) ||
+      auto state = llvm::dyn_cast<graph::NewStateAttr>(resultRoles[i]);
+      bool replaced = (state && names.contains(state.getName().getValue())) ||
                       (fresh && names.contains(fresh.getName().getValue()));
       if (!replaced) continue;
       Operation* op = terminator->getOperand(i).getDefiningOp();

@@ -148,6 +148,7 @@ struct StateEntry {
   std::vector<int64_t> strides;
   int64_t slot_offset = 0;
   std::vector<int64_t> bounds;
+  double initial = 0;
 };
 
 struct Location {

@@ -323,6 +323,7 @@ absl::Status ReadState(const fb::Plan& from, Plan* plan) {
       to.trainable = entry->trainable();
       to.persistent = entry->persistent();
       to.role = Text(entry->role());
+      to.initial = entry->initial();
       if (absl::Status status = ReadShard(*entry, *plan, &to); !status.ok())
         return status;
       plan->state.push_back(std::move(to));

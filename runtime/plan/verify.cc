@@ -298,7 +298,7 @@ const std::set<std::string>* WritableKinds(const std::string& section) {
       {"micro_first", {"accumulator", "buffer"}},
       {"micro_next", {"accumulator", "buffer"}},
       {"boundary",
-       {"parameter", "master", "exp_avg", "exp_avg_sq", "momentum"}},
+       {"parameter", "master", "exp_avg", "exp_avg_sq", "momentum", "scaler"}},
       {"evaluate", {}},
       {"replay", {"buffer"}},
   };

@@ -90,7 +90,7 @@ std::vector<uint8_t> Serialize(const Plan& plan) {
     const auto bounds = builder.CreateVector(entry.bounds);
     state.push_back(fb::CreateStateEntry(
         builder, kind, names, entry.value, entry.trainable, entry.persistent,
-        role, sizes, strides, entry.slot_offset, bounds));
+        role, sizes, strides, entry.slot_offset, bounds, entry.initial));
   }
   std::vector<Offset<fb::ConstantData>> constants;
   for (const ConstantData& constant : plan.constants) {

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/registry.h"
+#include "runtime/torch/newton_schulz_blas.h"
 
 namespace heddle::torch_runtime {
 namespace {
@@ -70,13 +71,15 @@ absl::StatusOr<kernels::Operand> OperandOf(const std::string& kernel,
 
 class RegistryStep final : public exec::PreparedStep {
  public:
-  // `workspace` is null for a kernel that needs none.
+  // `workspace` is null for a kernel that needs none. `allocates`: it is ATen
+  // code, whose temporaries are the step's workspace.
   RegistryStep(std::shared_ptr<Shared> shared, kernels::Launch launch,
-               kernels::Workspace workspace, kernels::Call call,
+               kernels::Workspace workspace, bool allocates, kernels::Call call,
                std::map<std::string, std::string> runtime)
       : shared_(std::move(shared)),
         launch_(launch),
         workspace_(workspace),
+        allocates_(allocates),
         call_(std::move(call)),
         runtime_(std::move(runtime)) {}
 
@@ -90,17 +93,20 @@ class RegistryStep final : public exec::PreparedStep {
     // A rank that has none of a step's tensors has nothing to do.
     if (call_.results.empty()) return absl::OkStatus();
     call_.stream = stream == nullptr ? nullptr : stream->native();
-    if (workspace_ == nullptr) {
+    if (workspace_ == nullptr && !allocates_) {
       shared_->counters.steps += 1;
       return launch_(call_);
     }
     return RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
-      absl::StatusOr<int64_t> bytes = workspace_(call_);
-      if (!bytes.ok()) return bytes.status();
-      const at::Tensor scratch = at::empty(
-          {*bytes}, at::TensorOptions(at::kByte).device(shared_->device));
-      call_.workspace = scratch.data_ptr();
-      call_.workspace_bytes = *bytes;
+      at::Tensor scratch;
+      if (workspace_ != nullptr) {
+        absl::StatusOr<int64_t> bytes = workspace_(call_);
+        if (!bytes.ok()) return bytes.status();
+        scratch = at::empty(
+            {*bytes}, at::TensorOptions(at::kByte).device(shared_->device));
+        call_.workspace = scratch.data_ptr();
+        call_.workspace_bytes = *bytes;
+      }
       absl::Status status = launch_(call_);
       if (first) learned_.workspace_bytes = scope.PeakWithout({});
       return status;
@@ -111,6 +117,7 @@ class RegistryStep final : public exec::PreparedStep {
   std::shared_ptr<Shared> shared_;
   kernels::Launch launch_;
   kernels::Workspace workspace_;
+  const bool allocates_;
   kernels::Call call_;
   // Argument -> the run-time scalar that it is.
   std::map<std::string, std::string> runtime_;
@@ -142,7 +149,10 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
         absl::StrCat("this runtime has no kernel '", step.name, "' for ",
                      plan.target, "; it has ", kernels::KnownNames()));
   const bool on_device = shared->device.is_cuda();
-  const kernels::Launch launch = on_device ? kernel->device : kernel->host;
+  const bool by_blas = !on_device && step.name == "newton_schulz";
+  const kernels::Launch launch = by_blas     ? &NewtonSchulzByBlas
+                                 : on_device ? kernel->device
+                                             : kernel->host;
   if (launch == nullptr)
     return absl::UnimplementedError(absl::StrCat(
         "kernel ", step.name, " has no ", on_device ? "device" : "host",
@@ -212,7 +222,7 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
     return status;
   return std::unique_ptr<exec::PreparedStep>(new RegistryStep(
       std::move(shared), launch, on_device ? kernel->workspace : nullptr,
-      std::move(call), std::move(runtime)));
+      by_blas, std::move(call), std::move(runtime)));
 }
 
 }  // namespace heddle::torch_runtime

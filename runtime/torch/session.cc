@@ -241,7 +241,18 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
     if (!handover.ok()) return handover.status();
     session->handover_ = *std::move(handover);
   }
+  if (other == nullptr)
+    if (absl::Status status = session->FillInitial(); !status.ok())
+      return status;
   return session;
+}
+
+absl::Status Session::FillInitial() {
+  at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (absl::Status status = CallerFollowsPlan(); !status.ok()) return status;
+  for (const plan::StateEntry& entry : plan().state)
+    if (entry.initial != 0) Tensor(entry.value).fill_(entry.initial);
+  return PlanFollowsCaller();
 }
 
 // Work in flight uses the arenas that go now.
@@ -492,6 +503,7 @@ std::string Session::StateNames() const {
                        {"bytes", elements * plan::ElementSize(value.dtype)},
                        {"trainable", entry.trainable},
                        {"persistent", entry.persistent},
+                       {"initial", entry.initial},
                        {"role", entry.role}});
   }
   return entries.dump();

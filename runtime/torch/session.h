@@ -109,7 +109,7 @@ class Session {
 
   const plan::Plan& plan() const { return executable_->plan(); }
   // JSON: [{kind, names, dtype, shape, sharded, bytes (of this rank),
-  // trainable, persistent, role}].
+  // trainable, persistent, initial, role}].
   std::string StateNames() const;
   // JSON: arenas, lower bounds, workspace, counters, work per section, the
   // configuration that made the plan.
@@ -127,6 +127,8 @@ class Session {
 
  private:
   Session() = default;
+  // State that does not begin with zeros.
+  [[nodiscard]] absl::Status FillInitial();
   // On a device with streams: what the caller enqueues next comes after the
   // plan's work so far, or the other way round. The host waits for neither.
   absl::Status CallerFollowsPlan();

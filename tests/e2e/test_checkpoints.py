@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
+import time
 import zlib
 
 import pytest
@@ -87,6 +89,119 @@ def test_the_background_writer_writes_what_was_there(saved):
     assert step.load_checkpoint(folder / "later") == {"place": [1, "two"]} and step.global_step == 1
     after = step.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_version_at_a_time_and_errors_come_back(saved, monkeypatch):
+    """A second save waits for the first; what went wrong with one is raised by whatever comes next, once, and nothing of it is left."""
+    step, batch, folder = saved
+    running, most, write = [], [], heddle.checkpoint._write_manifest
+
+    def slow(version, number):
+        running.append(number)
+        most.append(len(running))
+        time.sleep(0.05)
+        write(version, number)
+        running.remove(number)
+
+    monkeypatch.setattr("heddle.checkpoint._write_manifest", slow)
+    for _ in range(3):
+        step(batch)
+        step.save_checkpoint(folder, keep=4, wait=False)
+    step.wait_for_checkpoint()
+    assert most == [1, 1, 1] and os.readlink(folder / "latest") == "step-00000004"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for asked in (lambda: step(batch), lambda: step.save_checkpoint(folder), lambda: step.wait_for_checkpoint()):
+        monkeypatch.setattr("heddle.checkpoint._sync", full)
+        step.save_checkpoint(folder, wait=False)
+        step._writer.thread.join()
+        monkeypatch.undo()
+        with pytest.raises(heddle.HeddleError, match="in the background was not written: .*free some space"):
+            asked()
+    step.wait_for_checkpoint()
+    assert os.readlink(folder / "latest") == "step-00000004" and not list(folder.glob(".*"))
+
+
+# One process imports, and forks a run for every kill: two ranks with ZeRO-3 in fp16, whose losses depend on the data's order, the masters, the moments and the loss scale.
+KILLED = """
+import math, os, pathlib, random, signal, sys, time
+import torch, heddle
+
+folder, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = torch.nn.Linear(8, 64), torch.nn.Linear(64, 4)
+    def forward(self, x, y, gain):
+        return ((self.second(torch.tanh(self.first(x))).float() - y).square() * gain).mean()
+
+def batch(number, ranks=2):
+    draw = torch.Generator().manual_seed(number)
+    gain = torch.full((2 * ranks, 1), 1.0)
+    if number % 7 == 3:
+        gain[-1] = math.inf
+    return {"x": torch.randn(2 * ranks, 8, generator=draw).half(), "y": torch.randn(2 * ranks, 4, generator=draw), "gain": gain}
+
+def train(out, log, last=None):
+    torch.set_num_threads(1)
+    step = heddle.compile(Small(), batch(0, 1), optimizer=heddle.AdamW(lr=1e-2),
+                          plan=heddle.Plan(precision="fp16", dp=2, zero=3, loss_scale={"initial_scale_power": 6, "loss_scale_window": 3, "hysteresis": 1}))
+    number = step.load_checkpoint(out)["next"] if (out / "latest").exists() else 0
+    with open(log, "a") as file:
+        while number != last:
+            result = step(batch(number))
+            file.write(f"{number} {result.loss.hex()} {result.loss_scale} {result.skipped}\\n")
+            file.flush()
+            number += 1
+            step.save_checkpoint(out, {"next": number}, wait=False)
+    step.wait_for_checkpoint()
+
+def child(*arguments):
+    pid = os.fork()
+    if not pid:
+        try:
+            train(*arguments)
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+chance, out, at, writing = random.Random(2), folder / "out", None, 0
+for kill in range(kills):
+    pid = child(out, folder / "log")
+    while not (out / "latest").exists() or os.readlink(out / "latest") == at:
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the run ended by itself"
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.05))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    writing += any(path.name.startswith(".writing") for path in out.iterdir())
+    at = os.readlink(out / "latest")
+    for version in out.glob("step-*"):
+        heddle.checkpoint.check_manifest(version)
+next_ = __import__("json").loads((out / "latest" / "trainer.json").read_text())["extra"]["next"]
+for arguments in ((out, folder / "log", next_ + 3), (folder / "whole", folder / "unbroken", next_ + 3)):
+    assert os.waitpid(child(*arguments), 0)[1] == 0
+print(writing, next_)
+"""
+
+
+def test_kill_at_any_moment(tmp_path):
+    """`latest` is always whole, and what goes on from it has the unbroken run's losses and scales bit for bit. A version that is renamed before it is written is found out."""
+    run = subprocess.run([sys.executable, "-c", KILLED, tmp_path, str(100 if os.environ.get("HEDDLE_TEST_FULL") == "1" else 10)], capture_output=True, text=True, timeout=1200)
+    assert run.returncode == 0, run.stderr
+    writing, steps = map(int, run.stdout.split())
+    assert writing, "no kill fell into the writing of a version; the test has shown little"
+    unbroken = (tmp_path / "unbroken").read_text().splitlines()
+    assert [line.split()[0] for line in unbroken] == [str(number) for number in range(steps + 3)]
+    # A killed run may have cut its last line short.
+    seen = {line for line in (tmp_path / "log").read_text().splitlines() if line.endswith(("True", "False"))}
+    assert seen == set(unbroken)
 
 
 def test_what_killed_writers_left_goes(saved):

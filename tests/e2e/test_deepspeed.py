@@ -134,7 +134,6 @@ def test_what_has_no_effect_is_a_warning_by_name():
         ({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, "offload_optimizer.device"),
         ({"train_batch_size": 5}, "no multiple of 2"),
         ({"train_batch_size": 3, "train_micro_batch_size_per_gpu": 3}, "train_micro_batch_size_per_gpu is 3, and 'input_ids'"),
-        ({"fp16": {"enabled": True}}, "loss scaling"),
         ({"optimizer": {"type": "AdamW", "params": {"lr": "auto"}}}, 'is "auto"'),
         ({"optimizer": {"type": "SGD"}}, "use AdamW, Adam or Muon"),
     ],

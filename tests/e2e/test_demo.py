@@ -34,7 +34,7 @@ def losses(out):
 
 def test_a_run_leaves_everything_it_names(tmp_path):
     out = tmp_path / "out"
-    run = demo("--steps", 3, "--out", out, *SMALL)
+    run = demo("--ranks", 1, "--steps", 3, "--out", out, *SMALL)
     assert run.returncode == 0, run.stderr
     assert "0 of 39 tensors differ" in run.stdout
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -49,19 +49,22 @@ def test_a_run_leaves_everything_it_names(tmp_path):
     assert again.returncode == 0 and "is complete" in again.stdout
 
 
-def test_ranks_learn_what_one_rank_does(tiny, tmp_path):
-    """Two ranks, ZeRO-3, beside eager PyTorch on the whole batch: only the order of sums differs."""
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_ranks_learn_what_one_rank_does(optimizer, tiny, tmp_path):
+    """By itself the demo runs four ranks with ZeRO-3, beside eager PyTorch on the whole batch: only the order of sums differs."""
     out = tmp_path / "out"
-    run = demo("--model", tiny, "--ranks", 2, "--zero", 3, "--steps", 4, "--out", out, *SMALL)
+    run = demo("--model", tiny, "--optimizer", optimizer, "--steps", 4, "--out", out, "--device", "cpu", "--batch", "4", "--seq", "32")
     assert run.returncode == 0, run.stderr
+    assert f"4 ranks with ZeRO-3 on cpu; {optimizer}" in run.stdout and "4 ranks add up gradients in another order" in run.stdout
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert all(line["loss"] == pytest.approx(line["eager_loss"], rel=1e-6) for line in log)
+    assert len(log) == 4 and all(line["loss"] == pytest.approx(line["eager_loss"], rel=1e-5) for line in log)
     gap = float(run.stdout.partition("largest difference of a weight from eager PyTorch ")[2].split(";")[0])
-    assert gap < 1e-5
+    assert 0 < gap < 1e-4
 
 
-def test_ctrl_c_and_resume_are_an_unbroken_run(tiny, tmp_path):
-    common = ["--model", tiny, "--steps", 40, *SMALL]
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ctrl_c_and_resume_are_an_unbroken_run(ranks, tiny, tmp_path):
+    common = ["--model", tiny, "--steps", 40, "--ranks", ranks, *SMALL]
     assert demo(*common, "--out", tmp_path / "whole").returncode == 0
     broken = tmp_path / "broken"
     process = subprocess.Popen([sys.executable, "-u", "-m", "heddle.demo", *map(str, common), "--out", str(broken)], stdout=subprocess.PIPE, text=True, env=ONE_THREAD)
@@ -80,7 +83,7 @@ def test_ctrl_c_and_resume_are_an_unbroken_run(tiny, tmp_path):
 
     resumed = demo("--resume", "--out", broken)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"resumed after step {done}" in resumed.stdout and "0 of 21 tensors differ" in resumed.stdout
+    assert f"resumed after step {done}" in resumed.stdout and (ranks > 1 or "0 of 21 tensors differ" in resumed.stdout)
     assert losses(broken) == losses(tmp_path / "whole")
 
 
@@ -117,14 +120,14 @@ def test_truncated_weights_are_named(tiny, tmp_path):
     transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(tiny)).save_pretrained(tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-64])
-    run = demo("--model", tmp_path / "model", "--out", tmp_path / "out", *SMALL)
+    run = demo("--model", tmp_path / "model", "--ranks", 1, "--out", tmp_path / "out", *SMALL)
     assert run.returncode == 1 and str(tmp_path / "model") in run.stderr and "Traceback" not in run.stderr
 
 
 def test_another_text_cannot_be_resumed(tiny, tmp_path):
     text = write(tmp_path / "text.txt", "to be or not to be, that is the question. " * 10)
     common = ["--out", tmp_path / "out"]
-    assert demo("--model", tiny, "--steps", 1, "--data", text, *SMALL, *common).returncode == 0
+    assert demo("--model", tiny, "--ranks", 1, "--steps", 1, "--data", text, *SMALL, *common).returncode == 0
     text.write_text(text.read_text().upper())
     run = demo("--resume", *common)
     assert run.returncode == 1 and "has changed since the run began" in run.stderr

@@ -137,6 +137,24 @@ def test_bf16_keeps_masters_over_a_resume(tmp_path):
     assert logged(resumed, "loss") == logged(whole, "loss")
 
 
+def test_fp16_keeps_its_scale_over_a_resume(tmp_path):
+    """The first updates overflow and are skipped; the learning rate waits for them, and a run that is resumed goes on with masters, scale and counters."""
+    arguments = dict(fp16=True, save_strategy="steps", save_steps=6, max_steps=9)
+    plan = heddle.Plan(precision="fp16", clip=0.5, seed=3, loss_scale={"initial_scale_power": 22, "hysteresis": 1, "loss_scale_window": 2})
+    whole = trainer(heddle.hf.Trainer, tmp_path, more={"plan": plan}, **arguments)
+    whole.train()
+    skipped, rates = 9 - whole.compiled.global_step, logged(whole, "learning_rate")
+    assert 1 <= skipped <= 6 and sum(a == b for a, b in zip(rates, rates[1:])) == skipped
+    resumed = trainer(heddle.hf.Trainer, tmp_path, more={"plan": plan}, **arguments)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert logged(resumed, "loss") == logged(whole, "loss") and list(map(str, logged(resumed, "grad_norm"))) == list(map(str, logged(whole, "grad_norm")))
+    scale = lambda one: float(one.compiled._executable.get_state("scaler", "loss_scale"))  # noqa: E731
+    assert scale(resumed) == scale(whole)
+    by_default = trainer(heddle.hf.Trainer, tmp_path, fp16=True, max_steps=1)
+    by_default.train()
+    assert by_default.compiled.plan.precision == "fp16" and by_default.compiled.plan.loss_scale is None
+
+
 def test_a_deepspeed_configuration_with_auto(tmp_path):
     config = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 0},
               "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}}}

@@ -403,7 +403,7 @@ def test_strict_wants_the_examples_shapes(change, message):
         ({"dp": 0}, "dp=0"),
         ({"ep": 2}, "ep=2"),
         ({"sp": 2}, "sp=2"),
-        ({"precision": "fp16"}, "loss scaling"),
+        ({"loss_scale": 128.0}, "loss_scale=128.0 is for precision='fp16'"),
         ({"cuda_graph": True}, "cuda_graph=True"),
         ({"precison": "bf16"}, "did you mean 'precision'"),
         ({"precision": "fp23"}, "precision='fp23'"),

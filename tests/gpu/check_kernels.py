@@ -141,6 +141,30 @@ def check_update():
             FAILED.append("multi_adamw: a step that is not finite changed parameters")
 
 
+def check_loss_scale():
+    """Scales, counters and factors through overflows and growth, bit for bit; Muon's gradients multiplied by what comes of it."""
+    nan, inf = float("nan"), float("inf")
+    for dtype, consecutive in ((torch.float32, 0.0), (torch.float64, 1.0)):
+        runs = {}
+        for device in ("cpu", "cuda"):
+            state = [torch.tensor(1024.0, device=device), torch.tensor(0, device=device), torch.tensor(2, device=device)]
+            runs[device] = []
+            for norm in (3e3, inf, 5.0, nan, inf, 1.0, 2.0, 7e5, 1e-3, inf):
+                made = [torch.empty((), dtype=kind, device=device) for kind in (dtype, dtype, torch.float32, torch.bool, torch.float32, torch.bool)]
+                call("loss_scale", {"norm": torch.tensor(norm, dtype=dtype, device=device), "state": state}, [*made, *state], initial=1024.0, seed=0.25, max_norm=1.5, window=2.0, hysteresis=2.0,
+                     consecutive_hysteresis=consecutive, min_scale=256.0)
+                runs[device] += [float(value) for value in (*made, *state)]
+        same = sum(a != b and not (a != a and b != b) for a, b in zip(runs["cpu"], runs["cuda"]))
+        report(f"loss_scale {dtype} consecutive={consecutive}", same, 0)
+    grads, momenta = torch.randn(40, 30).half(), torch.randn(40, 30)
+    found = []
+    for device in ("cpu", "cuda"):
+        m, u = momenta.to(device, copy=True), torch.empty(40, 30, device=device)
+        call("muon_momentum", {"grads": [grads.to(device)], "momenta": [m], "factor": torch.tensor(0.125, device=device)}, [m, u], momentum=0.95, divisor=3.0, nesterov=1.0)
+        found.append(torch.cat([m, u]).cpu())
+    report("muon_momentum with a factor", float((found[0] - found[1]).abs().max()), 0)
+
+
 def check_against_eager():
     """Kernel and captured bf16 operators, each against f64: the kernel is the closer one."""
     torch.manual_seed(5)
@@ -263,6 +287,7 @@ def main():
     torch.manual_seed(0)
     check_fused()
     check_update()
+    check_loss_scale()
     check_against_eager()
     if not args.no_bandwidth:
         bandwidths(args.parameters)

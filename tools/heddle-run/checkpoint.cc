@@ -18,13 +18,16 @@ namespace fs = std::filesystem;
 
 constexpr int kFormatVersion = 1;
 
-bool isWeight(const plan::StateEntry& entry) {
+template <typename Entry>
+bool isWeight(const Entry& entry) {
   return entry.kind == "parameter" || entry.kind == "master" ||
          (entry.kind == "buffer" && entry.persistent);
 }
-bool isOptimizer(const plan::StateEntry& entry) {
+template <typename Entry>
+bool isOptimizer(const Entry& entry) {
   return entry.kind == "exp_avg" || entry.kind == "exp_avg_sq" ||
-         entry.kind == "momentum" || entry.kind == "master";
+         entry.kind == "momentum" || entry.kind == "master" ||
+         entry.kind == "scaler";
 }
 
 // The name under which tied weights lie in the file.
@@ -36,28 +39,19 @@ const safetensors::Tensor* findTied(const safetensors::Weights& weights,
   return nullptr;
 }
 
-absl::Status writeModel(torch_runtime::Ranks& ranks,
+absl::Status writeModel(const Snapshot& snapshot,
                         const safetensors::Weights& weights,
                         const std::string& path) {
   safetensors::TensorMap out = weights.tensors();
   std::vector<at::Tensor> keep;
-  std::set<std::string> masters;
-  for (const plan::StateEntry& entry : ranks.plan().state) {
-    if (entry.kind == "master") masters.insert(entry.names[0]);
-  }
-  for (const plan::StateEntry& entry : ranks.plan().state) {
-    if (!isWeight(entry) ||
-        (entry.kind == "parameter" && masters.count(entry.names[0]) != 0))
-      continue;
-    absl::StatusOr<at::Tensor> value =
-        ranks.GetState(entry.kind, entry.names[0]);
-    if (!value.ok()) return value.status();
+  for (const Snapshot::Entry& entry : snapshot.state) {
+    if (!isWeight(entry)) continue;
     for (const std::string& name : entry.names) {
       const auto tensor = out.find(name);
       if (tensor == out.end()) continue;
       absl::StatusOr<at::Tensor> original = tensorOver(tensor->second);
       if (!original.ok()) return original.status();
-      keep.push_back(value->to(original->scalar_type()).contiguous());
+      keep.push_back(entry.value.to(original->scalar_type()).contiguous());
       absl::StatusOr<safetensors::Tensor> written = entryOver(keep.back());
       if (!written.ok()) return written.status();
       tensor->second = *written;
@@ -66,16 +60,12 @@ absl::Status writeModel(torch_runtime::Ranks& ranks,
   return safetensors::Write(path, out, {{"format", "pt"}});
 }
 
-absl::Status writeOptimizer(torch_runtime::Ranks& ranks,
-                            const std::string& path) {
+absl::Status writeOptimizer(const Snapshot& snapshot, const std::string& path) {
   safetensors::TensorMap out;
   std::vector<at::Tensor> keep;
-  for (const plan::StateEntry& entry : ranks.plan().state) {
+  for (const Snapshot::Entry& entry : snapshot.state) {
     if (!isOptimizer(entry)) continue;
-    absl::StatusOr<at::Tensor> value =
-        ranks.GetState(entry.kind, entry.names[0]);
-    if (!value.ok()) return value.status();
-    keep.push_back(value->contiguous());
+    keep.push_back(entry.value.contiguous());
     absl::StatusOr<safetensors::Tensor> written = entryOver(keep.back());
     if (!written.ok()) return written.status();
     out[entry.kind + "/" + entry.names[0]] = *written;
@@ -136,8 +126,8 @@ absl::Status loadWeights(torch_runtime::Ranks& ranks,
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
-                               const std::string& directory) {
+absl::StatusOr<Position> resume(torch_runtime::Ranks& ranks,
+                                const std::string& directory) {
   const std::string latest = directory + "/latest";
   const nlohmann::json trainer =
       nlohmann::json::parse(readFile(latest + "/trainer.json"), nullptr, false);
@@ -163,6 +153,9 @@ absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
     if (!isOptimizer(entry)) continue;
     const std::string name = entry.kind + "/" + entry.names[0];
     const auto found = (*optimizer)->tensors().find(name);
+    // A run that did not scale its loss: the scale begins anew.
+    if (entry.kind == "scaler" && found == (*optimizer)->tensors().end())
+      continue;
     if (found == (*optimizer)->tensors().end())
       return absl::NotFoundError(
           absl::StrCat(latest, "/optimizer.safetensors: there is no tensor ",
@@ -174,7 +167,13 @@ absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
         !status.ok())
       return status;
   }
-  return trainer["step"].get<int64_t>();
+  Position position;
+  position.updates = position.steps = trainer["step"].get<int64_t>();
+  const nlohmann::json extra = trainer.value("extra", nlohmann::json());
+  if (extra.is_object() && extra.contains("steps_run") &&
+      extra["steps_run"].is_number_unsigned())
+    position.steps = extra["steps_run"].get<int64_t>();
+  return position;
 }
 
 absl::Status prepareDirectory(const std::string& directory) {
@@ -191,26 +190,50 @@ absl::Status prepareDirectory(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Ranks& ranks,
+absl::StatusOr<Snapshot> takeSnapshot(torch_runtime::Ranks& ranks,
+                                      const Position& at) {
+  Snapshot snapshot;
+  snapshot.at = at;
+  std::set<std::string> masters;
+  for (const plan::StateEntry& entry : ranks.plan().state) {
+    if (entry.kind == "master") masters.insert(entry.names[0]);
+  }
+  for (const plan::StateEntry& entry : ranks.plan().state) {
+    // A parameter follows from its master.
+    if ((!isWeight(entry) && !isOptimizer(entry)) ||
+        (entry.kind == "parameter" && masters.count(entry.names[0]) != 0))
+      continue;
+    absl::StatusOr<at::Tensor> value =
+        ranks.GetState(entry.kind, entry.names[0]);
+    if (!value.ok()) return value.status();
+    snapshot.state.push_back(
+        {entry.kind, entry.names, entry.persistent, value->cpu()});
+  }
+  return snapshot;
+}
+
+absl::StatusOr<std::string> saveCheckpoint(const Snapshot& snapshot,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,
-                                           int64_t step, int64_t keep) {
+                                           int64_t keep) {
+  const Position& at = snapshot.at;
   return addVersion(
-      directory, step, keep, [&](const std::string& into) -> absl::Status {
+      directory, at.steps, keep, [&](const std::string& into) -> absl::Status {
         if (absl::Status status =
-                writeModel(ranks, weights, into + "/model.safetensors");
+                writeModel(snapshot, weights, into + "/model.safetensors");
             !status.ok())
           return status;
         if (absl::Status status =
-                writeOptimizer(ranks, into + "/optimizer.safetensors");
+                writeOptimizer(snapshot, into + "/optimizer.safetensors");
             !status.ok())
           return status;
         if (absl::Status status = copySmallFiles(weightsDirectory, into);
             !status.ok())
           return status;
         const nlohmann::json trainer = {{"format_version", kFormatVersion},
-                                        {"step", step}};
+                                        {"step", at.updates},
+                                        {"extra", {{"steps_run", at.steps}}}};
         return safetensors::WriteBytes(into + "/trainer.json",
                                        trainer.dump(2) + "\n");
       });

@@ -7,7 +7,10 @@
 #ifndef HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
 #define HEDDLE_TOOLS_HEDDLE_RUN_CHECKPOINT_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,21 +25,44 @@ absl::Status loadWeights(torch_runtime::Ranks& ranks,
                          const safetensors::Weights& weights,
                          const std::string& directory);
 
+// How far a run is: the steps whose data it has taken, and those of them that
+// were not skipped.
+struct Position {
+  int64_t steps = 0;
+  int64_t updates = 0;
+};
+
 // Checks DIR/latest against its manifest, loads its weights and optimizer
-// state; returns its step.
-absl::StatusOr<int64_t> resume(torch_runtime::Ranks& ranks,
-                               const std::string& directory);
+// state; returns where it stands.
+absl::StatusOr<Position> resume(torch_runtime::Ranks& ranks,
+                                const std::string& directory);
 
 // Creates DIR if need be and finds out that it can be written to, before any
 // work is done.
 absl::Status prepareDirectory(const std::string& directory);
 
-// Returns the version's path when it is on the disk.
-absl::StatusOr<std::string> saveCheckpoint(torch_runtime::Ranks& ranks,
+// Everything that a version holds of the ranks' state, in host memory of its
+// own.
+struct Snapshot {
+  struct Entry {
+    std::string kind;
+    std::vector<std::string> names;
+    bool persistent = true;
+    at::Tensor value;
+  };
+  std::vector<Entry> state;
+  Position at;
+};
+absl::StatusOr<Snapshot> takeSnapshot(torch_runtime::Ranks& ranks,
+                                      const Position& at);
+
+// Returns the version's path when it is on the disk. Reads nothing of the
+// ranks, so it may run while they go on.
+absl::StatusOr<std::string> saveCheckpoint(const Snapshot& snapshot,
                                            const safetensors::Weights& weights,
                                            const std::string& weightsDirectory,
                                            const std::string& directory,
-                                           int64_t step, int64_t keep);
+                                           int64_t keep);
 
 }  // namespace heddle::run
 

@@ -19,6 +19,7 @@
 #include "tools/heddle-run/checkpoint.h"
 #include "tools/heddle-run/data.h"
 #include "tools/heddle-run/step_log.h"
+#include "tools/heddle-run/writer.h"
 
 namespace heddle::run {
 namespace {
@@ -30,7 +31,9 @@ struct Setup {
   double lr = 0;
   Schedule schedule;
   bool byTokens = false;
+  // A skipped step has taken its data and is no update.
   int64_t firstStep = 1;
+  int64_t updates = 0;
   trace::CostMeter meter;
 };
 
@@ -38,6 +41,10 @@ struct StepResult {
   double loss = std::numeric_limits<double>::quiet_NaN();
   double gradNorm = std::numeric_limits<double>::quiet_NaN();
   bool skipped = false;
+  // fp16's: what gradients were multiplied by, and whether they overflowed at
+  // the least scale that the plan allows.
+  double lossScale = std::numeric_limits<double>::quiet_NaN();
+  bool exhausted = false;
 };
 
 absl::Status readConfig(const Options& options, const plan::Plan& plan,
@@ -142,9 +149,10 @@ absl::Status prepare(const Options& options, Setup* setup) {
       return status;
   }
   if (!options.resume) return absl::OkStatus();
-  absl::StatusOr<int64_t> step = resume(*setup->ranks, options.checkpoint);
-  if (!step.ok()) return step.status();
-  setup->firstStep = *step + 1;
+  absl::StatusOr<Position> position = resume(*setup->ranks, options.checkpoint);
+  if (!position.ok()) return position.status();
+  setup->firstStep = position->steps + 1;
+  setup->updates = position->updates;
   return absl::OkStatus();
 }
 
@@ -185,7 +193,7 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   const double microBatches =
       static_cast<double>(options.microBatches * ranks.size());
   ranks.SetScalar("lr", lr);
-  ranks.SetScalar("step", static_cast<double>(step));
+  ranks.SetScalar("step", static_cast<double>(setup.updates + 1));
   ranks.SetScalar("micro_batches", microBatches);
   double labels = 0;
   if (plan::FindSection(ranks.plan(), "prologue") != nullptr) {
@@ -232,6 +240,11 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
     out.gradNorm = norm->second.item<double>();
   if (const auto finite = first.find("output:finite"); finite != first.end())
     out.skipped = !finite->second.item<bool>();
+  if (const auto scale = first.find("output:loss_scale"); scale != first.end())
+    out.lossScale = scale->second.item<double>();
+  if (const auto end = first.find("output:loss_scale_exhausted");
+      end != first.end())
+    out.exhausted = end->second.item<bool>();
   return out;
 }
 
@@ -273,24 +286,44 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
   outcome.started = true;
   int64_t saved = -1;
   int64_t step = setup.firstStep;
+  // Ends before what it reads does.
+  BackgroundWriter writer;
+  const auto written = [&]() -> absl::Status {
+    absl::StatusOr<std::string> path = writer.Wait();
+    if (!path.ok()) return path.status();
+    if (!path->empty()) (*log)->Say(absl::StrCat("checkpoint ", *path));
+    return absl::OkStatus();
+  };
   const auto save = [&](int64_t at) -> absl::Status {
     if (options.checkpoint.empty() || saved == at) return absl::OkStatus();
-    absl::StatusOr<std::string> path =
-        saveCheckpoint(ranks, *setup.weights, options.weights,
-                       options.checkpoint, at, options.keep);
-    if (!path.ok()) return path.status();
+    if (absl::Status status = written(); !status.ok()) return status;
+    absl::StatusOr<Snapshot> snapshot =
+        takeSnapshot(ranks, {at, setup.updates});
+    if (!snapshot.ok()) return snapshot.status();
     saved = at;
-    (*log)->Say(absl::StrCat("checkpoint ", *path));
+    writer.Start([&, snapshot = *std::move(snapshot)] {
+      return saveCheckpoint(snapshot, *setup.weights, options.weights,
+                            options.checkpoint, options.keep);
+    });
     return absl::OkStatus();
   };
   for (; step <= options.steps && !stop; ++step) {
     const auto begin = std::chrono::steady_clock::now();
-    const double lr = setup.lr * setup.schedule.Factor(step);
+    const double lr = setup.lr * setup.schedule.Factor(setup.updates + 1);
     absl::StatusOr<StepResult> result = runStep(options, setup, step, lr);
     if (!result.ok()) {
       outcome.status = absl::Status(
           result.status().code(),
           absl::StrCat("step ", step, ": ", result.status().message()));
+      return outcome;
+    }
+    setup.updates += result->skipped ? 0 : 1;
+    if (result->exhausted) {
+      outcome.status = absl::OutOfRangeError(absl::StrCat(
+          "step ", step, ": gradients are not finite and the loss scale is ",
+          result->lossScale,
+          " already, the least that the plan allows; the run has diverged: go "
+          "on from a checkpoint with a smaller --lr, or compile for bf16"));
       return outcome;
     }
     const double seconds =
@@ -310,6 +343,7 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
     report.memoryBytes = ranks.session(0).MemoryBytes();
     report.skipped = result->skipped;
     outcome.status = (*log)->Write(report);
+    if (outcome.status.ok() && writer.Finished()) outcome.status = written();
     if (outcome.status.ok() && options.checkpointEvery > 0 &&
         step % options.checkpointEvery == 0)
       outcome.status = save(step);
@@ -329,6 +363,7 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
   // from, too.
   if (step > setup.firstStep || (outcome.stopped && step == 1))
     outcome.status = save(step - 1);
+  if (outcome.status.ok()) outcome.status = written();
   if (outcome.stopped && outcome.status.ok())
     (*log)->Say(absl::StrCat(
         "stopped after step ", step - 1, " of ", options.steps,

@@ -4,6 +4,7 @@ DIR/step-N holds model.safetensors and config.json (what `from_pretrained` loads
 where several processes wrote it), trainer.json, and manifest.json with every file's size and CRC-32. A version is written under a temporary name, synced and renamed; then DIR/latest, a link, is moved to it. Whatever happens, `latest` names a whole version.
 """
 
+import atexit
 import contextlib
 import copy
 import json
@@ -11,6 +12,9 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+import threading
+import weakref
 import zlib
 
 import safetensors
@@ -283,6 +287,44 @@ def _save(folder, step, weights, state, model_skeleton, extra, keep, shards):
     return version
 
 
+class Writer:
+    """Writes versions on a thread, one at a time. What went wrong with one is raised by whoever asks next; if nobody does, the process says it when it ends."""
+
+    def __init__(self):
+        self.thread, self._error, self._reports = None, None, False
+
+    def start(self, write):
+        self.wait()
+        if not self._reports:
+            self._reports = True
+            atexit.register(_report, weakref.ref(self))
+        self.thread = threading.Thread(target=self._run, args=(write,), name="heddle-checkpoint")
+        self.thread.start()
+
+    def _run(self, write):
+        try:
+            write()
+        except BaseException as error:
+            self._error = error
+
+    def wait(self):
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+        self.raise_error()
+
+    def raise_error(self):
+        error, self._error = self._error, None
+        if error is not None:
+            raise HeddleError(f"the checkpoint in the background was not written: {error}") from error
+
+
+def _report(writer):
+    writer = writer()
+    if writer is not None and writer._error is not None:
+        print(f"heddle: the checkpoint in the background was not written: {writer._error}", file=sys.stderr)
+
+
 def load(folder, entries, unchanging):
     """(step, {(kind, name): tensor}, {name: tensor}, extra) of `folder`'s latest version, or of `folder` where it is a version itself.
 
@@ -315,6 +357,8 @@ def load(folder, entries, unchanging):
                 continue  # follows from its master
             if tensor is None and kind in ("parameter", "buffer"):
                 tensor = next((_tensor(model[name][0], name) for name in names if name in model), None)
+            if tensor is None and kind == "scaler":
+                continue  # a run that did not scale its loss: the scale begins anew
             if tensor is None:
                 known = [*rest, *(f"parameter/{name}" for name in model)]
                 raise HeddleError(f"{version}: there is no {kind} of '{names[0]}'{nearest(f'{kind}/{names[0]}', known)}; is this a checkpoint of the same model?")

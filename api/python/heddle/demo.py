@@ -1,5 +1,7 @@
 """`python -m heddle.demo`: trains a small byte-level Llama on a text, the same steps in eager PyTorch beside it, and shows what was compiled.
 
+On the CPU four ranks share each step, as threads of this process with ZeRO-3; eager PyTorch runs the whole batch at once, so that the two differ by the order of sums.
+
 Everything that a run's losses depend on (data, sizes, seed, steps) is in its checkpoint, so `--resume` goes on to the losses of an unbroken run.
 """
 
@@ -21,12 +23,14 @@ from . import schedules
 from ._names import nearest
 from ._native import library_dir
 from .errors import HeddleError
-from .optim import AdamW
+from .optim import AdamW, Muon
 from .plan import Plan
 from .step import compile
 
 TEXT = "/usr/share/common-licenses/GPL-3"
-DEFAULTS = {"data": TEXT, "model": None, "steps": 60, "lr": 3e-3, "batch": 8, "seq": 128, "seed": 0, "device": None, "ranks": 1, "zero": 0}
+DEFAULTS = {"data": TEXT, "model": None, "steps": 60, "lr": 3e-3, "batch": 8, "seq": 128, "seed": 0, "device": None, "ranks": None, "zero": None, "optimizer": "adamw"}
+# Keller Jordan's, what heddle.Muon iterates with.
+_QUINTIC, _QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
 CHECKPOINT_EVERY = 20
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 2, 130
 
@@ -46,8 +50,9 @@ def _arguments(argv):
     parser.add_argument("--seq", type=int, help=f"bytes per sequence (default {DEFAULTS['seq']})")
     parser.add_argument("--seed", type=int, help="of weights and batches (default 0)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
-    parser.add_argument("--ranks", type=int, help="data-parallel ranks, as threads of this process; they share the sequences of a step (default 1; CPU)")
-    parser.add_argument("--zero", type=int, choices=(0, 1, 2, 3), help="ZeRO stage: what the ranks shard (default 0)")
+    parser.add_argument("--ranks", type=int, help="data-parallel ranks, which share the sequences of a step (default: 4, as threads of this process; on a GPU 1)")
+    parser.add_argument("--zero", type=int, choices=(0, 1, 2, 3), help="ZeRO stage: what the ranks shard (default 3; of one rank 0)")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help=f"what updates the weight matrices; AdamW always updates the rest (default {DEFAULTS['optimizer']})")
     parser.add_argument("--out", metavar="DIR", default="heddle-demo", help="checkpoints, plan, inspection page, log (default heddle-demo)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     known = [option for action in parser._actions for option in action.option_strings]
@@ -66,6 +71,9 @@ def _settings(given):
     if not given.resume:
         settings = {**DEFAULTS, **chosen}
         settings["device"] = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+        # A process has one GPU, and as many ranks of the CPU as are asked for.
+        settings["ranks"] = settings["ranks"] if settings["ranks"] is not None else 1 if settings["device"] == "cuda" else 4
+        settings["zero"] = settings["zero"] if settings["zero"] is not None else 3 if settings["ranks"] > 1 else 0
         return settings
     file = pathlib.Path(given.out, "checkpoint", "latest", "trainer.json")
     try:
@@ -159,24 +167,47 @@ class _Eager:
     """The same steps in eager PyTorch, from the same state."""
 
     def __init__(self, step, model, optimizer, schedule, clip):
-        self.model, self.schedule, self.clip, self.lr = copy.deepcopy(model), schedule, clip, optimizer.lr
+        self.model, self.schedule, self.clip = copy.deepcopy(model), schedule, clip
         step.sync(self.model)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay, foreach=False)
-        state = step.optimizer_state_dict()
+        state, self.muon = step.optimizer_state_dict(), optimizer if isinstance(optimizer, Muon) else None
+        adamw = optimizer.adamw if self.muon else optimizer
+        # Who has momentum is Muon's.
+        self.momenta = {parameter: state["state"][name]["momentum"] for name, parameter in self.model.named_parameters() if "momentum" in state["state"].get(name, ())}
+        rest = [parameter for parameter in self.model.parameters() if parameter not in self.momenta]
+        self.lr, self.optimizer = adamw.lr, torch.optim.AdamW(rest, lr=adamw.lr, betas=adamw.betas, eps=adamw.eps, weight_decay=adamw.weight_decay, foreach=False)
         if state["step"]:
             for name, parameter in self.model.named_parameters():
-                if name in state["state"]:
+                if name in state["state"] and parameter not in self.momenta:
                     self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"])), **state["state"][name]}
 
     def __call__(self, batch, number):
+        factor = self.schedule(number)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.schedule(number)
-        self.optimizer.zero_grad()
+            group["lr"] = self.lr * factor
+        self.model.zero_grad()
         loss = self.model(**batch, use_cache=False).loss
         loss.backward()
+        # Muon's update does not depend on the gradient's size: it takes what has not been clipped.
+        raw = {parameter: parameter.grad.clone() for parameter in self.momenta}
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip, foreach=False)
         self.optimizer.step()
+        for parameter, gradient in raw.items():
+            self._muon(parameter, gradient, self.muon.lr * factor)
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _muon(self, parameter, gradient, lr):
+        muon, momentum = self.muon, self.momenta[parameter].mul_(self.muon.momentum).add_(gradient)
+        update = gradient + muon.momentum * momentum
+        rows, columns = update.shape[-2:]
+        x = update.mT if rows > columns else update
+        x = x / (torch.linalg.matrix_norm(x, keepdim=True) + muon.eps)
+        a, b, c = _QUINTIC
+        for _ in range(_QUINTIC_STEPS):
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        update = x.mT if rows > columns else x
+        parameter.mul_(1 - lr * muon.weight_decay).sub_(update, alpha=lr * 0.2 * max(rows, columns) ** 0.5)
 
     def difference(self, step):
         """(largest absolute difference of any weight, tensors that differ, tensors)."""
@@ -202,6 +233,12 @@ class _StopRequest:
 
     def __exit__(self, *_):
         signal.signal(signal.SIGINT, self.before)
+
+
+def _optimizer(settings):
+    """AdamW, or Muon for the matrices with a rate of its own; in fp32 its standard form differs from eager PyTorch's by the order of sums only."""
+    adamw = AdamW(lr=settings["lr"])
+    return adamw if settings["optimizer"] == "adamw" else Muon(lr=settings["lr"], adamw=adamw, ns="standard")
 
 
 def _open_log(path, done):
@@ -269,10 +306,11 @@ def run(argv):
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HeddleError(f"--out {out}: {error.strerror}") from None
-    optimizer, clip = AdamW(lr=settings["lr"]), 1.0
+    optimizer, clip = _optimizer(settings), 1.0
     schedule = schedules.cosine(warmup=min(10, settings["steps"]), total=settings["steps"] + 1)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{type(model).__name__}, {parameters / 1e6:.2f} million parameters, on {settings['device']}; {settings['data']}, {len(text)} bytes", flush=True)
+    ranks = f"{settings['ranks']} ranks with ZeRO-{settings['zero']} on {settings['device']}" if settings["ranks"] > 1 else f"on {settings['device']}"
+    print(f"{type(model).__name__}, {parameters / 1e6:.2f} million parameters, {ranks}; {settings['optimizer']}; {settings['data']}, {len(text)} bytes", flush=True)
     begin = time.perf_counter()
     example = {name: tensor[: settings["batch"] // settings["ranks"]] for name, tensor in _batch(text, settings, 1).items()}
     plan = Plan(clip=clip, loss_average="batches", seed=settings["seed"], zero=settings["zero"], dp=settings["ranks"])
@@ -291,6 +329,9 @@ def run(argv):
         finished, version = _train(step, eager, text, settings, out)
         gap, differing, count = eager.difference(step)
         print(f"after step {step.global_step}: largest difference of a weight from eager PyTorch {gap:.1e}; {differing} of {count} tensors differ")
+        if differing and (settings["ranks"] > 1 or settings["optimizer"] == "muon"):
+            reasons = [f"{settings['ranks']} ranks add up gradients in another order than one batch does"] * (settings["ranks"] > 1) + ["Muon's matrix products are summed by panels"] * (settings["optimizer"] == "muon")
+            print(f"  ({'; '.join(reasons)}: in fp32 that is the last bits, which training carries on; --ranks 1 --optimizer adamw gives eager's bits)")
         _inspect(inspect, plan, page)
     except (HeddleError, OSError) as error:
         print(f"heddle.demo: the run failed: {error}", file=sys.stderr)

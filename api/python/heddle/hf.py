@@ -21,7 +21,6 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 # Training arguments that a compiled step cannot honour: (name, value that asks for nothing, what to do).
 _REFUSED = (
-    ("fp16", False, "fp16 needs loss scaling, which this version does not do; use bf16=True"),
     ("deepspeed", None, "pass the configuration as heddle.hf.Trainer(plan=...)"),
     ("parallelism_config", None, "Heddle does the sharding; see heddle.Plan"),
     ("torch_compile", False, "the step is compiled already"),
@@ -101,7 +100,9 @@ class Optimizer(torch.optim.Optimizer):
             for parameter, index in ((parameter, order[id(parameter)]) for parameter in self._parameters()):
                 if self._names[parameter] in masters and index in state:
                     state[index]["master"] = masters[self._names[parameter]]
-        return {"state": state, "param_groups": groups}
+        found = {"state": state, "param_groups": groups}
+        scaler = {name: tensor for kind, name, tensor in self._step._state(("scaler",))} if self._step is not None else {}
+        return {**found, "scaler": scaler} if scaler else found
 
     def load_state_dict(self, state_dict):
         if [len(group["params"]) for group in state_dict["param_groups"]] != [len(group["params"]) for group in self.param_groups]:
@@ -124,6 +125,8 @@ class Optimizer(torch.optim.Optimizer):
                 executable.set_state("master", name, entry["master"])
         if len(counts) > 1:
             raise HeddleError(f"the optimizer state has parameters of {sorted(counts)} updates; Heddle counts all of them together")
+        for name, tensor in state_dict.get("scaler", {}).items():
+            executable.set_state("scaler", name, tensor)
         self._step.global_step = counts.pop() if counts else 0
 
 
@@ -132,7 +135,8 @@ class Trainer(transformers.Trainer):
 
     Args (beside transformers' own):
       plan: heddle.Plan, or a DeepSpeed configuration (path or dict) whose "auto" values are taken from the TrainingArguments. None: clipping, precision and seed as the
-        TrainingArguments say. `bf16=True` there is Plan(precision="bf16"): parameters are presented in bf16, masters, moments and sums are fp32.
+        TrainingArguments say. `bf16=True` there is Plan(precision="bf16"): parameters are presented in bf16, masters, moments and sums are fp32. `fp16=True` is
+        Plan(precision="fp16"), the same in fp16 with a dynamic loss scale, on the CPU too.
       loss: callable(outputs, batch) -> scalar, as in heddle.compile; None takes the model's own.
 
     The loss is averaged as transformers does: over all labels of an update where the model takes `num_items_in_batch`, else over its micro-batches. `model` holds the trained weights
@@ -154,6 +158,11 @@ class Trainer(transformers.Trainer):
 
     # What transformers creates
 
+    def _build_accelerator_args(self, **kwargs):
+        """accelerate's own loss scale would look for gradients that a compiled step does not leave."""
+        args = super()._build_accelerator_args(**kwargs)
+        return {**args, "mixed_precision": "no"} if self.args.fp16 else args
+
     def create_optimizer(self, model=None):
         if self.optimizer is not None:
             return self.optimizer
@@ -173,7 +182,7 @@ class Trainer(transformers.Trainer):
             return self._configured(_deepspeed.read(self._plan, auto=self._auto()))
         plan = self._plan
         if plan is None:
-            plan = Plan(clip=self.args.max_grad_norm or None, precision="bf16" if self.args.bf16 else None, seed=self.args.seed)
+            plan = Plan(clip=self.args.max_grad_norm or None, precision="bf16" if self.args.bf16 else "fp16" if self.args.fp16 else None, seed=self.args.seed)
         if plan.loss_average is None:
             plan = dataclasses.replace(plan, loss_average="tokens" if self.model_accepts_loss_kwargs and self._loss is None else "batches")
         return plan

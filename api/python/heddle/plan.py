@@ -5,11 +5,14 @@ import re
 
 import torch
 
-from ._names import choice, number, options
+from ._names import choice, nearest, number, options
 from .capture import PRECISIONS
 from .errors import HeddleError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+# DeepSpeed's parameters of a dynamic loss scale, their defaults and the least that each may be.
+_LOSS_SCALE = {"initial_scale_power": (16, 0), "loss_scale_window": (1000, 1), "hysteresis": (2, 1), "consecutive_hysteresis": (False, None), "min_loss_scale": (1, 0)}
 
 
 @options
@@ -32,7 +35,9 @@ class Plan:
       fuse: "auto" runs whole functions (norms, rotary embedding, SwiGLU, cross entropy, the update) as one kernel each on CUDA, which rounds less often than PyTorch's
         operators do; "always" also on the CPU, whose kernels are slow references; "never".
       deterministic: True makes sure that only deterministic kernels run: on CUDA it needs torch.use_deterministic_algorithms(True), on the CPU all of them are.
-      loss_scale: of fp16.
+      loss_scale: of precision "fp16", whose backward pass begins with it so that small gradients do not vanish. A number: always that. A dict with any of DeepSpeed's
+        "initial_scale_power" (16), "loss_scale_window" (1000), "hysteresis" (2), "consecutive_hysteresis" (False) and "min_loss_scale" (1): halved where a gradient
+        overflows, which skips the update, and doubled after so many finite steps in a row. None: these defaults.
       loss_average: "tokens" averages over the labels of all micro-batches, "batches" over micro-batches; None: tokens where the loss is a masked cross-entropy mean.
       seed: of the step's random operators.
       strict: True makes a batch of other shapes, or one that gives Python other values than the example did, an error. False compiles another plan for it, on the same state.
@@ -60,7 +65,7 @@ class Plan:
     cuda_graph: str | bool = "auto"
     fuse: str = "auto"
     deterministic: bool = False
-    loss_scale: float | None = None
+    loss_scale: float | dict | None = None
     loss_average: str | None = None
     seed: int = 0
     strict: bool = False
@@ -98,6 +103,36 @@ class Plan:
         if not isinstance(self.max_plans, int) or isinstance(self.max_plans, bool) or self.max_plans < 1:
             raise HeddleError(f"heddle.Plan: max_plans={self.max_plans!r} is not a number of plans of at least 1")
         self.memory_bytes()
+        self._check_loss_scale()
+
+    def _check_loss_scale(self):
+        owner, scale = "heddle.Plan: loss_scale", self.loss_scale
+        if not isinstance(scale, dict):
+            if scale is not None:
+                number("heddle.Plan", "loss_scale", scale, 0, above=True)
+            return
+        for name, value in scale.items():
+            if name not in _LOSS_SCALE:
+                raise HeddleError(f"{owner} has no '{name}'{nearest(name, _LOSS_SCALE)}")
+            low = _LOSS_SCALE[name][1]
+            if low is None:
+                if not isinstance(value, bool):
+                    raise HeddleError(f"{owner}: {name}={value!r} is not True or False")
+                continue
+            number(owner, name, value, low, above=name == "min_loss_scale")
+            if name in ("loss_scale_window", "hysteresis") and value != int(value):
+                raise HeddleError(f"{owner}: {name}={value!r} is no number of steps")
+        found = self.loss_scale_settings()
+        number(owner, "initial_scale_power", found["initial_scale_power"], 0, 128)
+        if found["min_loss_scale"] > 2.0 ** found["initial_scale_power"]:
+            raise HeddleError(f"{owner}: min_loss_scale={found['min_loss_scale']} is above the initial scale, 2**{found['initial_scale_power']}")
+
+    def loss_scale_settings(self):
+        """What the compiler is told: a number, or all of a dynamic scale's parameters; None where the precision needs none."""
+        if isinstance(self.loss_scale, dict) or (self.loss_scale is None and self.precision == "fp16"):
+            found = {name: default for name, (default, _) in _LOSS_SCALE.items()} | (self.loss_scale or {})
+            return {name: int(value) if name in ("loss_scale_window", "hysteresis") else value for name, value in found.items()}
+        return self.loss_scale
 
     def memory_bytes(self):
         """The budget in bytes, or None."""
@@ -119,9 +154,8 @@ class Plan:
             raise HeddleError(f"heddle.Plan: dp={self.dp}, and the launcher has started {processes} processes, each of which is a rank; leave dp out, or start {self.dp}")
         if processes == 1 and self.dp > 1 and device != "cpu":
             raise HeddleError(f"heddle.Plan: dp={self.dp} on device '{device}' needs a process for each GPU; start this program with torchrun --nproc-per-node {self.dp}, or use dp=1 or device='cpu'")
-        if self.precision == "fp16" or self.loss_scale is not None:
-            what = "precision='fp16'" if self.precision == "fp16" else f"loss_scale={self.loss_scale}"
-            raise HeddleError(f"heddle.Plan: {what} needs loss scaling, which this version does not do; use precision='bf16' or 'fp32'")
+        if self.precision != "fp16" and self.loss_scale is not None:
+            raise HeddleError(f"heddle.Plan: loss_scale={self.loss_scale} is for precision='fp16', and this step's is '{self.precision}'; leave it out")
         if self.deterministic and device == "cuda" and not torch.are_deterministic_algorithms_enabled():
             raise HeddleError("heddle.Plan: deterministic=True takes PyTorch's deterministic kernels, which are switched on for the whole process: call torch.use_deterministic_algorithms(True) and set "
                               "torch.utils.deterministic.fill_uninitialized_memory = False first")

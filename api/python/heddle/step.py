@@ -35,19 +35,20 @@ from .plan import Plan
 _DTYPES = {"bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "f16": torch.float16, "bf16": torch.bfloat16,
            "f32": torch.float32, "f64": torch.float64, "c64": torch.complex64, "c128": torch.complex128, "f8E4M3FN": torch.float8_e4m3fn, "f8E5M2": torch.float8_e5m2}
 _WEIGHTS = ("parameter", "master", "buffer")
-_KEPT = (*_WEIGHTS, "exp_avg", "exp_avg_sq", "momentum")
+_KEPT = (*_WEIGHTS, "exp_avg", "exp_avg_sq", "momentum", "scaler")
 
 
 @dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What a step reports. `loss` is the average over all micro-batches; it and `grad_norm` (before clipping) are NaN where the step had no valid label. `skipped`: nothing
-    was updated. `outputs`: the program's other named outputs, of the last micro-batch. `enqueue_ms`: what the host took to hand all of the step's work to the device."""
+    was updated. `outputs`: the program's other named outputs, of the last micro-batch. `loss_scale`: what fp16's gradients were multiplied by, else NaN. `enqueue_ms`: what the host took to hand all of the step's work to the device."""
 
     loss: float
     grad_norm: float
     skipped: bool
     lr: float
     outputs: dict = dataclasses.field(default_factory=dict)
+    loss_scale: float = math.nan
     enqueue_ms: float = dataclasses.field(default=math.nan, compare=False)
 
 
@@ -206,7 +207,7 @@ class Step:
         self._order = [name for name, (_, persistent) in named.items() if persistent]
         if model is not None and set(listed := list(model.state_dict())) == set(self._order):
             self._order = listed
-        self._writer, self._writer_error = None, None
+        self._writer = checkpoint.Writer()
         self._loaded = model is not None and not any(tensor.is_meta for tensor, _ in named.values())
         if not named:
             self._order = [name for entry in self._entries if entry["kind"] == "parameter" or (entry["kind"] == "buffer" and entry["persistent"]) for name in entry["names"]]
@@ -255,6 +256,7 @@ class Step:
             "optimizer": self.optimizer.compiler_options(names),
             "clip": plan.clip,
             "loss_average": plan.loss_average,
+            "loss_scale": plan.loss_scale_settings(),
             "fuse": plan.fuse,
             "accumulate_dtype": plan.accumulate_dtype,
             "master_dtype": plan.master_dtype,
@@ -294,10 +296,14 @@ class Step:
         with _uninterrupted():
             results = self._executable.run("boundary", {})
             enqueue_ms = 1e3 * (time.perf_counter() - started)
-            norm, finite = Reading(results["output:grad_norm"]), Reading(results["output:finite"])
-            finite = finite.value()
+            read = {name: Reading(results[f"output:{name}"]) for name in ("grad_norm", "finite", "loss_scale", "loss_scale_exhausted") if f"output:{name}" in results}
+            finite = read["finite"].value()
             self.global_step += finite
-        return StepOutput(self._average(losses, divisor), norm.value(), not finite, lr, outputs, enqueue_ms)
+        scale = read["loss_scale"].value() if "loss_scale" in read else math.nan
+        if "loss_scale" in read and read["loss_scale_exhausted"].value():
+            raise HeddleError(f"update {number}: gradients are not finite and the loss scale is {scale:g} already, the least that heddle.Plan(loss_scale=...) allows; nothing was updated. The run has "
+                              "diverged: go on from a checkpoint with a smaller lr, or use precision='bf16'")
+        return StepOutput(self._average(losses, divisor), read["grad_norm"].value(), not finite, lr, outputs, scale, enqueue_ms)
 
     def evaluate(self, batch) -> StepOutput:
         """The forward pass in `eval()` on the same state: loss (averaged as in training) and outputs. `grad_norm` and `lr` are NaN."""
@@ -330,12 +336,13 @@ class Step:
                 yield attempt(plan, micro)
 
     def gradients(self, batch) -> dict:
-        """The averaged gradients of `batch` by parameter name, in the accumulate dtype, before clipping; nothing is updated."""
+        """The averaged gradients of `batch` by parameter name, in the accumulate dtype, unscaled, before clipping; nothing is updated."""
         self._ready()
         micros = self._by_rank(batch)
         buffers = {entry["names"][0]: self._executable.get_state("buffer", entry["names"][0]) for entry in self._entries if entry["kind"] == "buffer"}
         planned, count = self._begin(micros, self.global_step + 1, 0.0)
         divisor = count()
+        unscale = self._unscaling()
         accumulators = [entry["names"] for entry in self._entries if entry["kind"] == "accumulator"]
         if divisor:
             self._accumulate(planned)
@@ -344,11 +351,18 @@ class Step:
         found = {}
         for names in accumulators:
             total = self._executable.get_sum("accumulator", names[0])
-            found.update(dict.fromkeys(names, total / divisor if divisor else torch.zeros_like(total)))
+            found.update(dict.fromkeys(names, (total / divisor).mul_(unscale) if divisor else torch.zeros_like(total)))
         return found
 
+    def _unscaling(self):
+        """What makes the accumulators gradients of the loss."""
+        seed = self._executable.stats()["config"].get("loss_seed", 1.0)
+        if ("scaler", "loss_scale") in self._owner:
+            seed *= float(self._executable.get_state("scaler", "loss_scale"))
+        return 1.0 / seed
+
     def _ready(self):
-        self._raise_writer_error()
+        self._writer.raise_error()
         if not self._loaded:
             raise HeddleError("the step has no weights yet: the model lies on the meta device, or there was only a program; call load_state_dict or load_checkpoint first")
 
@@ -492,7 +506,7 @@ class Step:
         """{"step": updates so far, "state": {parameter name: {"exp_avg": ..., "exp_avg_sq": ...} or {"momentum": ...}}}, copies."""
         found = {}
         for kind, name, tensor in self._state():
-            if kind not in ("parameter", "master", "buffer"):
+            if kind not in ("parameter", "master", "buffer", "scaler"):
                 found.setdefault(name, {})[kind] = tensor
         return {"step": self.global_step, "state": found}
 
@@ -578,27 +592,12 @@ class Step:
         if wait:
             return checkpoint.save(*arguments)
 
-        def write():
-            try:
-                checkpoint.save(*arguments)
-            except BaseException as error:
-                self._writer_error = error
-
-        self._writer = threading.Thread(target=write, name="heddle-checkpoint")
-        self._writer.start()
+        self._writer.start(lambda: checkpoint.save(*arguments))
         return pathlib.Path(folder) / f"step-{self.global_step:08d}"
 
     def wait_for_checkpoint(self):
         """Returns when a version written with wait=False is durable; raises what went wrong with it."""
-        if self._writer is not None:
-            self._writer.join()
-            self._writer = None
-        self._raise_writer_error()
-
-    def _raise_writer_error(self):
-        error, self._writer_error = self._writer_error, None
-        if error is not None:
-            raise HeddleError(f"the checkpoint in the background was not written: {error}") from error
+        self._writer.wait()
 
     def load_checkpoint(self, folder):
         """Takes the latest version in `folder` (or `folder` itself, if it is a version): weights, moments, step count. Returns its `extra`. A bad version changes nothing."""
@@ -611,6 +610,9 @@ class Step:
                 self._executable.set_state(kind, name, tensor)
                 if kind == "master":
                     self._executable.set_state("parameter", name, tensor)
+            for entry in self._entries:
+                if entry["kind"] == "scaler" and ("scaler", entry["names"][0]) not in state:
+                    self._executable.set_state("scaler", entry["names"][0], torch.tensor(entry["initial"]))
             self._keep_untouched({**self._untouched, **untouched})
             self.global_step, self._loaded = number, True
         return extra
