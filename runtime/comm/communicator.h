@@ -10,6 +10,7 @@
 #define HEDDLE_RUNTIME_COMM_COMMUNICATOR_H_
 
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -44,6 +45,18 @@ class Communicator {
   // every rank that waits for it in the same process. May be called from any
   // thread, more than once; the first reason stays. `why` is not OK.
   virtual void Abort(const absl::Status& why) = 0;
+
+  // A graph that holds collectives of this communicator is given to `stream`
+  // between these two calls: one record stands for all of them, since what was
+  // captured leaves none. `origin` outlives the calls.
+  [[nodiscard]] virtual absl::Status BeginGraph(const std::string&,
+                                                const Origin&,
+                                                device::Stream&) {
+    return absl::OkStatus();
+  }
+  [[nodiscard]] virtual absl::Status EndGraph(device::Stream&) {
+    return absl::OkStatus();
+  }
 
   // Brings the flight record up to date where nobody is told that work has
   // ended; the watchdog calls it.

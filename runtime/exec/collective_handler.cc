@@ -120,9 +120,13 @@ class CollectiveStep final : public PreparedStep {
     statement_.origin = &origin_;
   }
 
-  absl::Status Execute(const RunContext&, device::Stream* stream) override {
-    count_.calls += 1;
-    count_.bytes += bytes_;
+  absl::Status Execute(const RunContext& context,
+                       device::Stream* stream) override {
+    // What is captured runs, and counts, with each launch.
+    if (!context.capturing) {
+      count_.calls += 1;
+      count_.bytes += bytes_;
+    }
     return communicator_.Issue(statement_, on_host_ ? nullptr : stream);
   }
 
@@ -167,15 +171,58 @@ class CollectiveHandler final : public StepHandler {
     if (absl::Status status = comm::Validate(statement, communicator->group());
         !status.ok())
       return status;
+    const uint64_t bytes =
+        plan::WireBytes(plan, *collective, memory.coordinate());
+    Launch& launch = launches_[&section];
+    launch.counts.emplace_back(collective->kind, bytes);
+    if (std::none_of(
+            launch.communicators.begin(), launch.communicators.end(),
+            [&](const auto& known) { return known.first == communicator; }))
+      launch.communicators.emplace_back(communicator, origin);
     return std::unique_ptr<PreparedStep>(new CollectiveStep(
         communicators_, *communicator, std::move(statement), std::move(origin),
-        communicators_->count(collective->kind),
-        plan::WireBytes(plan, *collective, memory.coordinate()),
-        plan.target == "cpu"));
+        communicators_->count(collective->kind), bytes, plan.target == "cpu"));
+  }
+
+  absl::Status BeginLaunch(const plan::Section& section,
+                           device::Stream& stream) override {
+    const auto launch = launches_.find(&section);
+    if (launch == launches_.end()) return absl::OkStatus();
+    for (const auto& [kind, bytes] : launch->second.counts) {
+      communicators_->count(kind).calls += 1;
+      communicators_->count(kind).bytes += bytes;
+    }
+    for (const auto& [communicator, first] : launch->second.communicators) {
+      if (absl::Status status = communicator->BeginGraph(
+              absl::StrCat("graph of section ", section.name, ", ",
+                           launch->second.counts.size(), " collectives"),
+              first, stream);
+          !status.ok())
+        return status;
+    }
+    return absl::OkStatus();
+  }
+  absl::Status EndLaunch(const plan::Section& section,
+                         device::Stream& stream) override {
+    const auto launch = launches_.find(&section);
+    if (launch == launches_.end()) return absl::OkStatus();
+    for (const auto& [communicator, first] : launch->second.communicators) {
+      if (absl::Status status = communicator->EndGraph(stream); !status.ok())
+        return status;
+    }
+    return absl::OkStatus();
   }
 
  private:
+  // What a section's graph holds.
+  struct Launch {
+    std::vector<std::pair<plan::CollectiveKind, uint64_t>> counts;
+    // Each communicator, in the order of first use, and its first collective.
+    std::vector<std::pair<comm::Communicator*, comm::Origin>> communicators;
+  };
+
   std::shared_ptr<Communicators> communicators_;
+  std::map<const plan::Section*, Launch> launches_;
 };
 
 }  // namespace

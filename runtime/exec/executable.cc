@@ -260,7 +260,16 @@ absl::Status Executable::RunGraph(PreparedSection& prepared,
       return RunDirect(prepared, context, nullptr);
     }
   }
-  return graph.graph->Launch(*streams_[0]);
+  device::Stream& stream = *streams_[0];
+  absl::Status status;
+  for (auto& [kind, handler] : handlers_) {
+    if (status.ok()) status = handler->BeginLaunch(*prepared.section, stream);
+  }
+  if (status.ok()) status = graph.graph->Launch(stream);
+  for (auto& [kind, handler] : handlers_) {
+    if (status.ok()) status = handler->EndLaunch(*prepared.section, stream);
+  }
+  return status;
 }
 
 absl::Status Executable::Capture(PreparedSection& prepared, RunContext& context,

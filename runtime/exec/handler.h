@@ -62,6 +62,15 @@ class StepHandler {
   [[nodiscard]] virtual absl::Status EndRun(const plan::Section&) {
     return absl::OkStatus();
   }
+  // Called around each launch of a section's graph on `stream`.
+  [[nodiscard]] virtual absl::Status BeginLaunch(const plan::Section&,
+                                                 device::Stream&) {
+    return absl::OkStatus();
+  }
+  [[nodiscard]] virtual absl::Status EndLaunch(const plan::Section&,
+                                               device::Stream&) {
+    return absl::OkStatus();
+  }
   // Changes whenever memory of the handler's own that prepared steps use moves:
   // a graph captured before holds the old addresses.
   virtual uint64_t MemoryVersion() const { return 0; }

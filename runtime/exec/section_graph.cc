@@ -34,9 +34,6 @@ std::string NoGraphReason(const plan::Plan& plan,
       return absl::StrCat(Named(plan, section, i),
                           " draws random numbers from a seed that is another "
                           "one in every run");
-    if (step.kind == plan::StepKind::kCollective)
-      return absl::StrCat(Named(plan, section, i),
-                          " is a collective, which is not captured");
   }
   return section.steps.empty() ? "it has no steps" : "";
 }

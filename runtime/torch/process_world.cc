@@ -50,7 +50,27 @@ absl::Status AwaitStart(const comm::RankEnvironment& environment,
   return absl::OkStatus();
 }
 
+absl::StatusOr<comm::Backend*> AddNcclBackend(
+    comm::World& world, std::shared_ptr<comm::Store> store, int device_index) {
+  // Brings LibTorch's NCCL into the process.
+  if (auto source = InstallPlannedCudaAllocator(); !source.ok())
+    return source.status();
+  absl::StatusOr<std::shared_ptr<comm::nccl::NcclApi>> api =
+      comm::nccl::LoadNccl({});
+  if (!api.ok()) return api.status();
+  return world.AddBackend(
+      [&](trace::FlightRecorder* recorder)
+          -> absl::StatusOr<std::unique_ptr<comm::Backend>> {
+        return comm::nccl::CreateNcclBackend(*api, store, device_index,
+                                             absl::Seconds(60), recorder);
+      });
+}
+
 }  // namespace
+
+absl::StatusOr<comm::Backend*> AddNccl(comm::World& world) {
+  return AddNcclBackend(world, comm::CreateProcessStore(), 0);
+}
 
 bool ProcessWorld::HasLauncher() { return comm::HasRankEnvironment(Variable); }
 
@@ -123,19 +143,8 @@ absl::StatusOr<comm::Communicator*> ProcessWorld::Host() {
 absl::StatusOr<comm::Backend*> ProcessWorld::Device() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (device_ != nullptr) return device_;
-  // Brings LibTorch's NCCL into the process.
-  if (auto source = InstallPlannedCudaAllocator(); !source.ok())
-    return source.status();
-  absl::StatusOr<std::shared_ptr<comm::nccl::NcclApi>> api =
-      comm::nccl::LoadNccl({});
-  if (!api.ok()) return api.status();
   absl::StatusOr<comm::Backend*> device =
-      world_->AddBackend([&](trace::FlightRecorder* recorder)
-                             -> absl::StatusOr<std::unique_ptr<comm::Backend>> {
-        return comm::nccl::CreateNcclBackend(*api, meeting_.control,
-                                             environment_.local_rank,
-                                             absl::Seconds(60), recorder);
-      });
+      AddNcclBackend(*world_, meeting_.control, environment_.local_rank);
   if (!device.ok()) return device.status();
   device_ = *device;
   return device_;

@@ -63,6 +63,9 @@ class ProcessWorld {
   comm::Communicator* host_ = nullptr;
 };
 
+// NCCL under the watchdog of a world of one rank that meets nobody else.
+absl::StatusOr<comm::Backend*> AddNccl(comm::World& world);
+
 }  // namespace heddle::torch_runtime
 
 #endif  // HEDDLE_RUNTIME_TORCH_PROCESS_WORLD_H_

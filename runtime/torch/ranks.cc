@@ -6,6 +6,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
+#include <c10/core/DeviceGuard.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
@@ -132,8 +133,12 @@ absl::Status Ranks::Connect(const Ranks* other, const plan::Plan& plan) {
   if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
   if (absl::Status status = Agree(plan); !status.ok()) return status;
   comm::Backend* backend = nullptr;
-  if (plan.target != "cpu" && process_ != nullptr) {
-    absl::StatusOr<comm::Backend*> device = process_->Device();
+  if (plan.target != "cpu") {
+    absl::StatusOr<std::shared_ptr<comm::World>> world =
+        group_->World(group_->first());
+    if (!world.ok()) return world.status();
+    absl::StatusOr<comm::Backend*> device =
+        process_ != nullptr ? process_->Device() : AddNccl(**world);
     if (!device.ok()) return device.status();
     backend = *device;
   }
@@ -166,8 +171,16 @@ absl::Status Ranks::Agree(const plan::Plan& plan) {
       /*meet=*/false);
 }
 
+std::optional<c10::Device> Ranks::Gpu() const {
+  if (process_ == nullptr || plan().target != "cuda") return std::nullopt;
+  return c10::Device(
+      c10::DeviceType::CUDA,
+      static_cast<c10::DeviceIndex>(process_->environment().local_rank));
+}
+
 absl::Status Ranks::SetState(const std::string& kind, const std::string& name,
                              const at::Tensor& tensor) {
+  const c10::OptionalDeviceGuard on_gpu(Gpu());
   for (auto& session : sessions_) {
     if (absl::Status status = session->SetState(kind, name, tensor);
         !status.ok())
@@ -178,6 +191,7 @@ absl::Status Ranks::SetState(const std::string& kind, const std::string& name,
 
 absl::StatusOr<at::Tensor> Ranks::GetState(const std::string& kind,
                                            const std::string& name) {
+  const c10::OptionalDeviceGuard on_gpu(Gpu());
   absl::StatusOr<const plan::StateEntry*> entry = FindState(plan(), kind, name);
   if (!entry.ok()) return entry.status();
   absl::StatusOr<at::Tensor> whole = sessions_[0]->GetState(kind, name);
@@ -229,6 +243,7 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
     return absl::InvalidArgumentError(absl::StrCat("inputs for ", inputs.size(),
                                                    " ranks, and the plan has ",
                                                    sessions_.size(), " here"));
+  const c10::OptionalDeviceGuard on_gpu(Gpu());
   if (size() == 1) {
     absl::StatusOr<TensorMap> results =
         sessions_[0]->Run(name, inputs.empty() ? TensorMap() : inputs[0]);

@@ -8,8 +8,10 @@
 #define HEDDLE_RUNTIME_TORCH_RANKS_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,6 +91,8 @@ class Ranks {
   Ranks() = default;
   static absl::StatusOr<std::unique_ptr<Ranks>> LoadBeside(
       const Ranks* other, plan::Plan plan, RanksOptions options);
+  // This process's GPU, which every call makes the calling thread's.
+  std::optional<c10::Device> Gpu() const;
   [[nodiscard]] absl::Status Connect(const Ranks* other,
                                      const plan::Plan& plan);
   [[nodiscard]] absl::Status Agree(const plan::Plan& plan);

@@ -259,7 +259,8 @@ def _autocast_of(target):
     replace(autocast, "__init__", lambda original: lambda self, device_type, *args, **kwargs: original(self, mirror(device_type), *args, **kwargs))
     # custom_fwd(cast_inputs=...) casts tensors that lie on the named device.
     replace(casts, "_cast", lambda original: lambda value, device_type, dtype: original(original(value, own, dtype) if device_type == target else value, device_type, dtype))
-    if target == "cuda" and not torch.cuda.is_available():
+    # Not is_available(): whether there is a GPU is asked of the driver, and a process that has asked cannot fork one that uses it.
+    if target == "cuda" and not torch.cuda.is_initialized():
         replace(common, "amp_definitely_not_available", lambda original: lambda: False)
         replace(torch.cuda, "is_bf16_supported", lambda original: lambda *args, **kwargs: True)
     try:

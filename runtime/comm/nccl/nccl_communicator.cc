@@ -19,10 +19,12 @@ constexpr size_t kInFlight = 256;
 class NcclCommunicator : public Communicator {
  public:
   NcclCommunicator(Group group, std::shared_ptr<NcclApi> api,
-                   NcclApi::Comm comm, trace::FlightRecorder* recorder)
+                   NcclApi::Comm comm, int device_index,
+                   trace::FlightRecorder* recorder)
       : Communicator(std::move(group)),
         api_(std::move(api)),
         comm_(comm),
+        device_index_(device_index),
         recorder_(recorder) {
     if (recorder_ != nullptr)
       recorder_->AddGroup(this->group().name, this->group().ranks);
@@ -39,14 +41,19 @@ class NcclCommunicator : public Communicator {
   // Asks NCCL as well: a stream whose collective failed runs on, so who has
   // waited for the stream learns of it here.
   absl::Status status() override {
-    Poll();
+    TryPoll();
     return Known();
   }
-  // The watchdog must not wait for an Issue that NCCL keeps from returning.
+  // The watchdog's thread, whose questions would otherwise wake the first GPU.
   void Poll() override {
-    std::unique_lock<std::mutex> lock(issue_mutex_, std::try_to_lock);
-    if (lock.owns_lock()) PollLocked();
+    thread_local int bound = -1;
+    if (bound != device_index_ && api_->SetDevice(device_index_) == 0)
+      bound = device_index_;
+    TryPoll();
   }
+  absl::Status BeginGraph(const std::string& what, const Origin& origin,
+                          device::Stream& stream) override;
+  absl::Status EndGraph(device::Stream& stream) override;
 
  private:
   struct InFlight {
@@ -80,9 +87,20 @@ class NcclCommunicator : public Communicator {
   int Slots(const Collective& c, device::Stream& stream);
   int Swap(const Collective& c, device::Stream& stream);
   absl::StatusOr<std::unique_ptr<Mark>> TakeMark();
+  // Must not wait for an Issue that NCCL keeps from returning.
+  void TryPoll() {
+    std::unique_lock<std::mutex> lock(issue_mutex_, std::try_to_lock);
+    if (lock.owns_lock()) PollLocked();
+  }
+  // The two halves of a record's life in a stream.
+  absl::Status Begin(trace::Record record, device::Stream& stream,
+                     InFlight& flight);
+  absl::Status End(absl::Status status, device::Stream& stream,
+                   InFlight flight);
 
   const std::shared_ptr<NcclApi> api_;
   const NcclApi::Comm comm_;
+  const int device_index_;
   trace::FlightRecorder* const recorder_;
   mutable std::mutex state_mutex_;
   absl::Status status_;
@@ -90,6 +108,7 @@ class NcclCommunicator : public Communicator {
   // Held while NCCL is called, and for what is below; taken first.
   std::mutex issue_mutex_;
   std::deque<InFlight> in_flight_;
+  InFlight graph_;  // between BeginGraph and EndGraph
   std::vector<std::unique_ptr<Mark>> free_marks_;
 };
 
@@ -151,27 +170,61 @@ absl::Status NcclCommunicator::Issue(absl::Span<const Collective> collectives,
     const absl::Status s = Enqueue(collectives, *stream);
     return s.ok() ? s : Break(s);
   }
-  if (in_flight_.size() >= kInFlight) PollLocked();
   InFlight flight;
+  absl::Status status = Begin(RecordOf(collectives, group()), *stream, flight);
+  if (status.ok()) status = Enqueue(collectives, *stream);
+  return End(status, *stream, std::move(flight));
+}
+
+absl::Status NcclCommunicator::Begin(trace::Record record,
+                                     device::Stream& stream, InFlight& flight) {
+  if (in_flight_.size() >= kInFlight) PollLocked();
   for (std::unique_ptr<Mark>* mark : {&flight.begin, &flight.end}) {
     absl::StatusOr<std::unique_ptr<Mark>> taken = TakeMark();
     if (!taken.ok()) return taken.status();
     *mark = *std::move(taken);
   }
-  flight.ticket = recorder_->Enqueued(RecordOf(collectives, group()));
-  int code = flight.begin->Record(*stream);
-  absl::Status status = code == 0 ? Enqueue(collectives, *stream)
-                                  : Explain(code, "cannot mark the stream");
+  flight.ticket = recorder_->Enqueued(std::move(record));
+  const int code = flight.begin->Record(stream);
+  return code == 0 ? absl::OkStatus() : Explain(code, "cannot mark the stream");
+}
+
+absl::Status NcclCommunicator::End(absl::Status status, device::Stream& stream,
+                                   InFlight flight) {
   if (status.ok()) {
-    code = flight.end->Record(*stream);
+    const int code = flight.end->Record(stream);
     if (code != 0) status = Explain(code, "cannot mark the stream");
   }
   if (!status.ok()) {
-    recorder_->Failed(flight.ticket, std::string(status.message()));
+    if (flight.ticket != 0)
+      recorder_->Failed(flight.ticket, std::string(status.message()));
     return Break(status);
   }
   in_flight_.push_back(std::move(flight));
   return absl::OkStatus();
+}
+
+absl::Status NcclCommunicator::BeginGraph(const std::string& what,
+                                          const Origin& origin,
+                                          device::Stream& stream) {
+  if (recorder_ == nullptr) return absl::OkStatus();
+  std::lock_guard<std::mutex> lock(issue_mutex_);
+  if (absl::Status s = Known(); !s.ok()) return s;
+  trace::Record record;
+  record.group = group().name;
+  record.signature = what;
+  record.op = origin.op;
+  record.module = origin.module;
+  record.source = origin.source;
+  graph_ = InFlight();
+  const absl::Status status = Begin(std::move(record), stream, graph_);
+  return status.ok() ? status : Break(status);
+}
+
+absl::Status NcclCommunicator::EndGraph(device::Stream& stream) {
+  if (recorder_ == nullptr) return absl::OkStatus();
+  std::lock_guard<std::mutex> lock(issue_mutex_);
+  return End(absl::OkStatus(), stream, std::move(graph_));
 }
 
 absl::Status NcclCommunicator::Enqueue(absl::Span<const Collective> collectives,
@@ -318,7 +371,7 @@ class NcclBackend : public Backend {
         code != 0)
       return failed(code, "init");
     return std::unique_ptr<Communicator>(
-        new NcclCommunicator(group, api_, comm, recorder_));
+        new NcclCommunicator(group, api_, comm, device_index_, recorder_));
   }
 
  private:

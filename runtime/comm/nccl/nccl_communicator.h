@@ -1,7 +1,8 @@
 // Collectives over NCCL, enqueued on CUDA streams. Invariant: one Issue is one
 // NCCL call or one NCCL group and launches nothing else. How far a collective
 // got is read off two marks in the stream, in Poll; work that is captured into
-// a CUDA graph leaves no record, since it runs when the graph does.
+// a CUDA graph leaves no record, since it runs when the graph does: each launch
+// has two marks and a record instead.
 
 #ifndef HEDDLE_RUNTIME_COMM_NCCL_NCCL_COMMUNICATOR_H_
 #define HEDDLE_RUNTIME_COMM_NCCL_NCCL_COMMUNICATOR_H_
