@@ -1,5 +1,6 @@
 // RMSNorm: y = x * rsqrt(mean(x^2) + eps) * w over the last dimension, and its
 // gradients.
+#include "ir/dist/DistDialect.h"
 #include "passes/fusion/forms.h"
 
 namespace heddle::graph {
@@ -126,13 +127,30 @@ std::string forwardForm(Pair& pair, const Scope& scope, Match& match) {
   return "";
 }
 
+// One value, or what two gathers of one shard bring: the backward pass over a
+// sharded layer has its parameters from a gather of its own.
+bool isSameParameter(Value a, Value b) {
+  if (a == b) return true;
+  auto first = a.getDefiningOp<dist::SlotOp>(),
+       second = b.getDefiningOp<dist::SlotOp>();
+  if (!first || !second || first.getOffset() != second.getOffset() ||
+      a.getType() != b.getType())
+    return false;
+  auto gathered = first.getBucket().getDefiningOp<dist::AllGatherOp>(),
+       again = second.getBucket().getDefiningOp<dist::AllGatherOp>();
+  return gathered && again && gathered.getValue() == again.getValue();
+}
+
 std::string backwardForm(Pair& pair, const Scope& scope, Match match) {
   CompositeOp backward = pair.backward;
   match.values["root"] = match.op("root")->getResult(0);
-  const llvm::StringRef direct = "(mul.Tensor (mul.Tensor ?dy ?w) ?root)";
+  match.values["again"] = match["w"];
+  for (Value operand : backward->getOperands())
+    if (isSameParameter(match["w"], operand)) match.values["again"] = operand;
+  const llvm::StringRef direct = "(mul.Tensor (mul.Tensor ?dy ?again) ?root)";
   const llvm::StringRef throughMean =
       "(mul.Tensor (div.Scalar:count (expand (mul.Tensor (mul.Scalar=-0.5 "
-      "(sum.dim_IntList:sum (mul.Tensor (mul.Tensor ?dy ?w) ?x))) "
+      "(sum.dim_IntList:sum (mul.Tensor (mul.Tensor ?dy ?again) ?x))) "
       "(pow.Tensor_Scalar=3 ?root)))) (mul.Scalar=2 (pow.Tensor_Scalar=1 "
       "?x)))";
   Value dx, residual;
@@ -154,7 +172,7 @@ std::string backwardForm(Pair& pair, const Scope& scope, Match match) {
     if (!terms.empty()) residual = terms[0];
     break;
   }
-  Value x = match["x"], w = match["w"];
+  Value x = match["x"], w = match["again"];
   int64_t hidden = tensorType(x).getShape().back();
   if (!dx || !overLast(match.op("sum")) || !keeps(match.op("sum")))
     return "its gradient is not computed as expected";

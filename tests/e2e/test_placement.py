@@ -88,7 +88,7 @@ def schedule(path, options):
 
 def test_weight_gradients_and_gathers_are_not_copied(llama):
     """Of the 7 matrices of a layer, the embedding, the head and 2 norms a layer and one: matrix products go into their bucket, the rest is what is copied. Without the products of packs
-    in graph-accumulate-in-gemm every gradient is; with copies of slots before their users, the last assertion fails."""
+    in graph-accumulate-in-gemm every gradient is."""
     device, path = llama
     matrices, others = 7 * LAYERS + 1, 2 * LAYERS + 2
     for zero, wire in ((1, ""), (2, ""), (3, ""), (3, " reduce-dtype=bf16")):
@@ -109,6 +109,8 @@ def test_weight_gradients_and_gathers_are_not_copied(llama):
         if device == "cuda":
             assert config["gradients"]["in_place"] == (matrices + others if wire else matrices)
             assert sum(entry["count"] for entry in config["gradients"]["copied"]) == (0 if wire else others)
+            # A norm whose weight is gathered for each pass is one kernel in each all the same.
+            assert config["fusion"]["kernels"]["rms_norm"] == 2 * LAYERS + 1 and not config["fusion"]["inlined"]
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, None])
@@ -137,12 +139,12 @@ def waits_for_reductions(steps):
 @pytest.mark.parametrize("zero", [2, 3])
 def test_work_stands_between_a_signal_and_its_wait(llama, zero):
     """Between a gather and the work that waits for it, unless no work stands before; between the gradient that a reduction waits for and the work that waits for the reduction. With prefetch=0
-    it fails. On the GPU reductions of 64 ranks take longer than all work and keep their bytes to the end, so nothing waits for them; with reducing=1 work does."""
+    it fails. On the GPU the reductions of 64 ranks take longer than the work: with reducing=1 it waits for them more often."""
     sections, _ = schedule(llama[1], f"zero={zero} mesh=dp:64")
     looked = 0
     if llama[0] == "cuda":
         held = schedule(llama[1], f"zero={zero} mesh=dp:64 reducing=1")[0]
-        assert waits_for_reductions(sections["micro_first"].steps) == 0 < waits_for_reductions(held["micro_first"].steps)
+        assert waits_for_reductions(sections["micro_first"].steps) < waits_for_reductions(held["micro_first"].steps)
     for name in ("micro_first", "micro_next"):
         steps, signalled = sections[name].steps, {}
         work = lambda first, last: sum(step.stream == 0 for step in steps[first:last])  # noqa: E731

@@ -341,8 +341,8 @@ TEST(Timeline, ExposedCommunicationIsSaidEverywhere) {
   EXPECT_DOUBLE_EQ(prediction.collectives, 3);
   EXPECT_DOUBLE_EQ(prediction.exposed, 1);
   const std::string text = summaryText(program);
-  EXPECT_THAT(text, HasSubstr("5.00 s; collectives 3.00 s, of which 1.00 s "
-                              "exposed (20.0 % of the time)"));
+  EXPECT_THAT(text, HasSubstr("5 s; collectives 3 s, of which 1 s exposed "
+                              "(20.0 % of the time)"));
   const std::vector<std::string> lines =
       timelineText(program, program.sections[0], prediction, 5);
   EXPECT_EQ(lines, (std::vector<std::string>{"██ ██", "███  "}));

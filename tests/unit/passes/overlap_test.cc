@@ -149,8 +149,8 @@ bool fits(const std::vector<Keepable>& items, const std::vector<int64_t>& room,
 }
 
 // Every subset of up to 12 items, with room that differs from item to item.
-// Taking by seconds per byte what still fits misses the best one at times, which
-// is asserted too; with that in place of chooseKept the test fails.
+// Taking by seconds per byte what still fits misses the best one at times,
+// which is asserted too; with that in place of chooseKept the test fails.
 TEST(ChooseKept, IsTheBestOfAllSubsets) {
   std::mt19937 random(11);
   int harder = 0;
