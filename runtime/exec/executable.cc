@@ -10,8 +10,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/plan/verify.h"
+#include "runtime/trace/range.h"
 
 namespace heddle::exec {
+namespace {
+
+// What a profiler shows of a step: its operator and where it is in the model.
+std::string RangeName(const plan::Plan& plan, const plan::Step& step) {
+  if (!trace::Watched()) return "";
+  const std::string location = plan::LocationText(plan, step);
+  return absl::StrCat(
+      step.name.empty() ? plan::StepKindName(step.kind) : step.name,
+      location.empty() ? "" : " ", location);
+}
+
+}  // namespace
 
 absl::StatusOr<double> RuntimeScalar(const RunContext& context,
                                      const std::string& name) {
@@ -172,6 +185,7 @@ absl::Status Executable::RunSection(PreparedSection& prepared,
   // Where several plans share one step's micro-batches, none of them sees all.
   if (const auto micro = scalars_.find("micro"); micro != scalars_.end())
     micro_ = static_cast<int64_t>(micro->second);
+  const trace::Range range(name);
   RunContext context;
   context.scalars = &scalars_;
   context.seed = seed_;
@@ -346,6 +360,7 @@ absl::Status Executable::RunInOrder(PreparedSection& prepared,
     device::Stream* stream =
         streams_.empty() ? nullptr
                          : streams_[prepared.section->steps[i].stream].get();
+    const trace::Range range(RangeName(plan_, prepared.section->steps[i]));
     if (absl::Status status = prepared.steps[i]->Execute(context, stream);
         !status.ok())
       return Explain(status, prepared, i);
@@ -372,6 +387,7 @@ absl::Status Executable::RunOnStreams(PreparedSection& prepared,
         std::lock_guard<std::mutex> lock(mutex);
         if (!first_error.ok()) return;
       }
+      const trace::Range range(RangeName(plan_, prepared.section->steps[i]));
       absl::Status status = prepared.steps[i]->Execute(context, stream_address);
       if (status.ok()) return;
       std::lock_guard<std::mutex> lock(mutex);

@@ -26,6 +26,8 @@ class Nvtx : public RangeSink {
     nvtxDomainRangePushEx(domain_, &event);
   }
   void Pop() override { nvtxDomainRangePop(domain_); }
+  // Without a profiler there are no domains.
+  bool watched() const { return domain_ != nullptr; }
 
  private:
   const nvtxDomainHandle_t domain_ = nvtxDomainCreateA("heddle");
@@ -33,8 +35,8 @@ class Nvtx : public RangeSink {
 
 RangeSink* Profiler() {
   // Never destroyed: ranges may close while the process ends.
-  static RangeSink* const nvtx = new Nvtx();
-  return nvtx;
+  static Nvtx* const nvtx = new Nvtx();
+  return nvtx->watched() ? nvtx : nullptr;
 }
 
 #else
@@ -53,6 +55,8 @@ RangeSink* Current() {
 void SetRangeSink(RangeSink* sink) {
   replaced.store(sink, std::memory_order_release);
 }
+
+bool Watched() { return Current() != nullptr; }
 
 Range::Range(const char* name) : sink_(Current()) {
   if (sink_ != nullptr) sink_->Push(name);

@@ -21,6 +21,9 @@ class RangeSink {
 // was opened while it was set.
 void SetRangeSink(RangeSink* sink);
 
+// Whether anybody looks: names need not be made where nobody does.
+bool Watched();
+
 // Open from construction to destruction.
 class Range {
  public:

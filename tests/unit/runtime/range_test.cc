@@ -83,11 +83,12 @@ class Handler final : public StepHandler {
 std::string Seen(End end) {
   PlanBuilder b("train");
   const uint32_t g = b.Input("g", plan::DType::kF32, {4});
-  const uint32_t a = b.State("accumulator", "w", plan::DType::kF32, {4});
   b.BeginSection("micro_first");
-  for (const char* name : {"first", "second"})
-    b.Step(plan::StepKind::kKernel, name,
-           {ValueArg("dst", a), ValueArg("src", g)}, {static_cast<int32_t>(a)});
+  for (const char* name : {"first", "second"}) {
+    const uint32_t w = b.State("accumulator", name, plan::DType::kF32, {4});
+    b.Step(plan::StepKind::kKernel, name, {ValueArg("src", g)},
+           {static_cast<int32_t>(w)});
+  }
   auto device = device::CreateCpuDevice();
   absl::StatusOr<std::unique_ptr<Executable>> loaded = Executable::Load(
       b.Finish(), *device,
