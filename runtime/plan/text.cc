@@ -148,8 +148,7 @@ std::string PlanText(const Plan& plan) {
     if (sharded)
       absl::StrAppend(&text, " slot=", entry.slot_offset, " bounds=[",
                       absl::StrJoin(entry.bounds, ","), "]");
-    if (entry.initial != 0)
-      absl::StrAppend(&text, " initial=", entry.initial);
+    if (entry.initial != 0) absl::StrAppend(&text, " initial=", entry.initial);
     absl::StrAppend(&text, "\n");
   }
   for (const Binding& input : plan.inputs) {

@@ -276,3 +276,30 @@ def test_python_and_heddle_run_go_on_from_each_other(tmp_path):
     assert second.global_step == 2 and [second(batch).loss for batch in batches[2:]] == losses[2:]
     for step in (first, second):
         assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), step.state_dict().values()))
+
+
+def test_heddle_run_scales_the_loss_as_python_does(tmp_path):
+    """fp16 from a scale that overflows at first: skipped steps take their data and are no updates, in both; a run that is resumed has the unbroken one's losses bit for bit."""
+    model, batch = FAMILIES["llama_tied"](2, 16)
+    ids = torch.randint(3, 320, (20, 16), generator=torch.Generator().manual_seed(2))
+    batches = [{"input_ids": part, "attention_mask": torch.ones_like(part), "labels": part} for part in ids.split(2)]
+    save_file({"input_ids": ids.int(), "attention_mask": torch.ones_like(ids).int()}, tmp_path / "data.safetensors")
+    step = compiled(model, batch, precision="fp16", loss_scale={"initial_scale_power": 21, "hysteresis": 1, "loss_scale_window": 3})
+    step.save_pretrained(tmp_path / "weights")
+    step.save(tmp_path / "step.plan")
+    outs = [step(batch) for batch in batches]
+    expected = [(out.loss, out.skipped) for out in outs]
+    assert 1 <= sum(out.skipped for out in outs) <= 8
+    common = [tmp_path / "step.plan", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--checkpoint", tmp_path / "run", "--checkpoint-every", 1]
+    for until, more in ((3, ()), (10, ("--resume",))):
+        run = heddle_run(*common, "--steps", until, "--log", tmp_path / f"log{until}", *more)
+        assert run.returncode == 0, run.stderr
+    logged = [json.loads(line) for name in ("log3", "log10") for line in (tmp_path / name).read_text().splitlines()]
+    assert [(line["loss"], line["skipped"]) for line in logged] == expected
+    trainer = json.loads((tmp_path / "run/latest/trainer.json").read_text())
+    assert trainer["step"] == step.global_step and trainer["extra"] == {"steps_run": 10}
+    second = compiled(model, batch, precision="fp16", loss_scale={"initial_scale_power": 21, "hysteresis": 1, "loss_scale_window": 3})
+    second.load_checkpoint(tmp_path / "run")
+    for kind in ("loss_scale", "good_steps", "hysteresis"):
+        assert torch.equal(second._executable.get_state("scaler", kind), step._executable.get_state("scaler", kind))
+    assert all(torch.equal(a, b) for a, b in zip(step.state_dict().values(), second.state_dict().values()))

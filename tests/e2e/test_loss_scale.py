@@ -1,7 +1,7 @@
 """fp16 with a loss scale: DeepSpeed's scaler, written again here from its description, and torch.amp's; overflows planted at chosen steps, on one rank and on many.
 
-The tests bite: a scale that is halved at the first overflow whatever the hysteresis, good steps not counted anew after an overflow, a seed that is not multiplied and a norm that is
-not unscaled (each changed once in kernels/loss_scale.h or passes/graph/loss_scale.cc) fail `test_the_scale_is_deepspeeds` or `test_updates_are_torch_amps`.
+The tests bite: a scale that is halved at the first overflow whatever the hysteresis (kernels/loss_scale.h) fails six cases of `test_the_scale_is_deepspeeds`, gradients that keep their
+scale (`Step._unscaling`) fail `test_gradients_are_eagers`.
 """
 
 import copy

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
-KILLS = 100 if os.environ.get("HEDDLE_TEST_FULL") else 20
+KILLS = 100 if os.environ.get("HEDDLE_TEST_FULL") == "1" else 10
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 // Newton-Schulz through BLAS against the plain loops of kernels/, the same
-// program with the same roundings: only the order of sums differs. A panel of a
-// symmetric product that is not mirrored, a diagonal added after the rounding,
-// or an iterate that is not rounded fails here.
+// program with the same roundings: only the order of sums differs. Without the
+// mirroring of symmetric products every form and type fails.
 
 #include "runtime/torch/newton_schulz_blas.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 #include <tuple>
 
@@ -93,21 +91,6 @@ TEST(ByBlasTest, NanStaysAndNonsenseIsRefused) {
   ASSERT_TRUE(NewtonSchulzByBlas(CallOf(x, out, "standard", "fp32")).ok());
   EXPECT_TRUE(out.isnan().all().item<bool>());
   EXPECT_FALSE(NewtonSchulzByBlas(CallOf(x, out, "cubic", "fp32")).ok());
-}
-
-// Printed, not judged: the machine is not alone.
-TEST(ByBlasTest, TakesOneLargeMatrix) {
-  const at::Tensor x = at::randn({1024, 4096}), out = at::empty_like(x);
-  const auto begin = std::chrono::steady_clock::now();
-  ASSERT_TRUE(NewtonSchulzByBlas(CallOf(x, out, "gram", "fp32")).ok());
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
-          .count();
-  RecordProperty("milliseconds", static_cast<int>(1e3 * seconds));
-  // Keller Jordan's coefficients take singular values to about [0.7, 1.2].
-  const double size = out.norm().item<double>() / 32;
-  EXPECT_GT(size, 0.65);
-  EXPECT_LT(size, 1.25);
 }
 
 }  // namespace
