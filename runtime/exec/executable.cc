@@ -4,6 +4,7 @@
 
 #include "runtime/exec/executable.h"
 
+#include <atomic>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -378,20 +379,21 @@ absl::Status Executable::RunOnStreams(PreparedSection& prepared,
                                       const RunContext& context) {
   std::mutex mutex;
   absl::Status first_error;
+  // Read without the lock: streams must not be ordered by anything but events,
+  // or ThreadSanitizer would take a missing one for granted.
+  std::atomic<bool> failed{false};
   for (size_t i = 0; i < prepared.steps.size(); ++i) {
     const plan::Step& step = prepared.section->steps[i];
     device::Stream& stream = *streams_[step.stream];
     for (uint32_t event : step.waits) stream.Wait(*prepared.events[event]);
     stream.Enqueue([&, i, stream_address = &stream] {
-      {
-        std::lock_guard<std::mutex> lock(mutex);
-        if (!first_error.ok()) return;
-      }
+      if (failed.load(std::memory_order_relaxed)) return;
       const trace::Range range(RangeName(plan_, prepared.section->steps[i]));
       absl::Status status = prepared.steps[i]->Execute(context, stream_address);
       if (status.ok()) return;
       std::lock_guard<std::mutex> lock(mutex);
       if (first_error.ok()) first_error = Explain(status, prepared, i);
+      failed.store(true, std::memory_order_relaxed);
     });
     if (step.signal >= 0)
       stream.Record(*prepared.events[static_cast<size_t>(step.signal)]);

@@ -216,6 +216,9 @@ absl::StatusOr<std::unique_ptr<Session>> Session::LoadBeside(
     handlers[plan::StepKind::kGemm] =
         exec::CreateGemmHandler(exec::CreateHostGemmEngine());
   }
+  for (auto& [kind, handler] : handlers) {
+    if (rank.wrap) handler = rank.wrap(std::move(handler));
+  }
   absl::StatusOr<std::unique_ptr<exec::Executable>> executable =
       exec::Executable::Load(
           std::move(plan), *session->device_, std::move(handlers), seed,

@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -41,6 +42,11 @@ struct Rank {
   int threads = 0;
   // Which of the machine's GPUs, for a plan on CUDA.
   int device = 0;
+  // Given every handler, says what is to run in its place: how tests delay
+  // steps. None: the handlers themselves.
+  std::function<std::shared_ptr<exec::StepHandler>(
+      std::shared_ptr<exec::StepHandler>)>
+      wrap;
 };
 
 // The elements of a sharded entry's tensor that a rank holds: the first one and

@@ -35,7 +35,7 @@ class Reference:
         self.muon = {name: parameter for name, parameter in model.named_parameters() if name in names}
         self.rest = [parameter for name, parameter in model.named_parameters() if name not in names]
         self.momenta = {name: torch.zeros_like(parameter) for name, parameter in self.muon.items()}
-        self.adamw = torch.optim.AdamW(self.rest, lr=adamw_lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, foreach=False)
+        self.adamw = torch.optim.AdamW(self.rest or [torch.zeros(0)], lr=adamw_lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, foreach=False)
         self.lr, self.split = lr, split or {}
 
     def step(self, clip):

@@ -2,9 +2,9 @@
 // stage with collectives beside computation. Each one the checker refuses, or
 // the plan means what it meant (tests/fixtures/meaning.h): then it was no
 // fault. With a rule of the checker taken out, faults that change what a plan
-// means go through: without plan_agree "dropped collective", without plan_parts
-// "shifted bounds", without plan_unused "reduction before its last gradient",
-// without plan_complete "dropped step".
+// means go through: without plan_agree "dropped collective" and "another root",
+// without plan_parts "shifted slot" and "fewer bytes", without plan_complete
+// and without plan_unused "dropped step".
 
 #include "tests/fixtures/faults.h"
 

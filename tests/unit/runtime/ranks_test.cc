@@ -27,67 +27,15 @@
 #include "runtime/trace/dump.h"
 #include "runtime/trace/verdict.h"
 #include "tests/fixtures/plan_builder.h"
+#include "tests/fixtures/shadow.h"
 
 namespace heddle::exec {
 namespace {
 
+using heddle::testing::DelayedHandler;
+using heddle::testing::Delays;
 using heddle::testing::ZeroPlan;
 using ::testing::HasSubstr;
-
-// Sleeps up to a millisecond now and then; seed 0 never.
-class Delays {
- public:
-  explicit Delays(uint32_t seed) : on_(seed != 0), random_(seed) {}
-  void Now() {
-    if (!on_) return;
-    uint32_t draw;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      draw = random_();
-    }
-    if (draw % 4 == 0)
-      std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % 1000));
-  }
-
- private:
-  const bool on_;
-  std::mutex mutex_;
-  std::mt19937 random_;
-};
-
-class DelayedStep final : public PreparedStep {
- public:
-  DelayedStep(std::unique_ptr<PreparedStep> step, Delays& delays)
-      : step_(std::move(step)), delays_(delays) {}
-  absl::Status Execute(const RunContext& context,
-                       device::Stream* stream) override {
-    delays_.Now();
-    return step_->Execute(context, stream);
-  }
-
- private:
-  std::unique_ptr<PreparedStep> step_;
-  Delays& delays_;
-};
-
-class DelayedHandler final : public StepHandler {
- public:
-  DelayedHandler(std::shared_ptr<StepHandler> handler, Delays& delays)
-      : handler_(std::move(handler)), delays_(delays) {}
-  absl::StatusOr<std::unique_ptr<PreparedStep>> Prepare(
-      const plan::Plan& plan, const plan::Section& section,
-      const plan::Step& step, const Memory& memory) override {
-    absl::StatusOr<std::unique_ptr<PreparedStep>> prepared =
-        handler_->Prepare(plan, section, step, memory);
-    if (!prepared.ok()) return prepared.status();
-    return std::unique_ptr<PreparedStep>(
-        new DelayedStep(*std::move(prepared), delays_));
-  }
-
- private:
-  std::shared_ptr<StepHandler> handler_;
-  Delays& delays_;
-};
 
 // dot, add and copies of f64, as ZeroPlan has them.
 class DoubleStep final : public PreparedStep {
@@ -191,8 +139,7 @@ class World {
       HandlerTable handlers;
       const auto add = [&](plan::StepKind kind,
                            std::shared_ptr<StepHandler> handler) {
-        handlers[kind] =
-            std::make_shared<DelayedHandler>(std::move(handler), delays_);
+        handlers[kind] = DelayedHandler(std::move(handler), delays_);
       };
       add(plan::StepKind::kAten, std::make_shared<DoubleHandler>());
       add(plan::StepKind::kCopy, std::make_shared<DoubleHandler>());
