@@ -27,7 +27,13 @@
 namespace heddle::kernels::ns {
 namespace {
 
-constexpr int kStages = 4;
+#ifndef NS_STAGES
+#define NS_STAGES 4
+#define NS_OUT 2
+#endif
+constexpr int kStages = NS_STAGES;
+// Blocks of results a group has on their way out.
+constexpr int kOut = NS_OUT;
 constexpr int kTileK = 64;
 constexpr int kBoxBytes = kBox * kBox * 2;
 constexpr int kABytes = 2 * kBoxBytes;
@@ -46,13 +52,13 @@ constexpr int kItemReaders = 22;
 
 struct Shared {
   alignas(1024) unsigned char stage[kStages][kStageBytes];
-  // Two to a group: blocks of 64 x 64 on their way out, in the layout of a
-  // 128-byte swizzled box.
-  unsigned char out[2][2][kBoxBytes];
+  // A group's blocks of 64 x 64 on their way out, in the layout of a 128-byte
+  // swizzled box.
+  unsigned char out[2][kOut][kBoxBytes];
   uint4 item;
   uint64_t item_full, item_empty;
   uint64_t full[kStages], empty[kStages];
-  uint64_t out_full[2][2], out_empty[2][2];
+  uint64_t out_full[2][kOut], out_empty[2][kOut];
   uint64_t lead;
 };
 
@@ -70,8 +76,7 @@ class ItemReader {
     const volatile uint4& words = shared_.item;
     const Item item = Unpack({words.x, words.y, words.z, words.w});
     if (!expect) __syncwarp(__activemask());
-    if (leader) 
-      BarrierArriveAt(InBlock(SharedAddress(&shared_.item_empty), 0));
+    if (leader) BarrierArriveAt(InBlock(SharedAddress(&shared_.item_empty), 0));
     return item;
   }
 
@@ -174,7 +179,7 @@ __device__ __forceinline__ bool Wanted(const Op& op, int row_block,
 
 __device__ void StoreTiles(const Program& p, Shared& shared, int group) {
   ItemReader items(shared);
-  uint32_t count = 0;  // of blocks, the buffer is its parity
+  uint32_t count = 0;  // of blocks
   for (;;) {
     const Item item = items.Next(false, true);
     if (!item.valid) return;
@@ -194,15 +199,14 @@ __device__ void StoreTiles(const Program& p, Shared& shared, int group) {
     for (int box = 0; box < item.columns / kBox; ++box) {
       const int column_block = 2 * item.column + box;
       if (!Wanted(op, row_block, column_block)) continue;
-      const uint32_t buffer = count & 1;
+      const uint32_t buffer = count % kOut;
       BarrierWait(SharedAddress(&shared.out_full[group][buffer]),
-                  count >> 1 & 1);
+                  count / kOut & 1);
       StoreBox(map, SharedAddress(shared.out[group][buffer]),
                kBox * (op.store_transposed ? row_block : column_block),
                kBox * (op.store_transposed ? column_block : row_block), index);
-      WaitStoresRead<1>();
-      if (count > 0)
-        BarrierArrive(SharedAddress(&shared.out_empty[group][buffer ^ 1]));
+      WaitStoresRead<0>();
+      BarrierArrive(SharedAddress(&shared.out_empty[group][buffer]));
       ++count;
     }
     WaitStoresDone();
@@ -267,9 +271,9 @@ __device__ __forceinline__ uint32_t ChunkAt(uint32_t base, uint32_t line,
 // The buffer of the next block, once it is free.
 __device__ __forceinline__ uint32_t NextBlock(Shared& shared,
                                               const Group& group) {
-  const uint32_t buffer = group.count & 1;
+  const uint32_t buffer = group.count % kOut;
   BarrierWait(SharedAddress(&shared.out_empty[group.index][buffer]),
-              (group.count >> 1 & 1) ^ 1);
+              (group.count / kOut & 1) ^ 1);
   return SharedAddress(shared.out[group.index][buffer]);
 }
 
@@ -293,7 +297,7 @@ __device__ __forceinline__ void Stage(Shared& shared, Group& group,
   __syncwarp();
   if (lane == 0)
     BarrierArrive(
-        SharedAddress(&shared.out_full[group.index][group.count & 1]));
+        SharedAddress(&shared.out_full[group.index][group.count % kOut]));
   ++group.count;
 }
 
@@ -355,8 +359,7 @@ __device__ __forceinline__ void MultiplyRange(Shared& shared, Group& group,
     const uint32_t stage = StageOf(group.tiles);
     BarrierWait(full + 8 * stage, PhaseOf(group.tiles));
     // Broadcast, so that the compiler knows them to be the warp's.
-    const uint32_t at_a =
-        __shfl_sync(~0u, a + stage * (kStageBytes >> 4), 0);
+    const uint32_t at_a = __shfl_sync(~0u, a + stage * (kStageBytes >> 4), 0);
     const uint32_t at_b = __shfl_sync(~0u, b + stage * (kStageBytes >> 4), 0);
     Keep(sums);
     MmaFence();
@@ -385,13 +388,14 @@ __device__ __forceinline__ void MultiplyTile(const Op& op, const Item& item,
                                     static_cast<uint32_t>(group.index) *
                                         static_cast<uint32_t>(kBoxBytes),
                                 16),
-                 b = Descriptor(to_b, 16), b_turned = Descriptor(to_b, kBoxBytes);
+                 b = Descriptor(to_b, 16),
+                 b_turned = Descriptor(to_b, kBoxBytes);
   const int b_turns = min(op.k_blocks, BTurnsAt(op, item)),
             a_turns = min(op.k_blocks, ATurnsAt(op, item));
-  const int leads_at = group.index == 0 && op.k_blocks >= kLeadFrom &&
-                               threadIdx.x % 128 == 0
-                           ? kLead - 1
-                           : -1;
+  const int leads_at =
+      group.index == 0 && op.k_blocks >= kLeadFrom && threadIdx.x % 128 == 0
+          ? kLead - 1
+          : -1;
   MultiplyRange<T, kN, false, false>(shared, group, sums, a, b, leads_at, 0,
                                      b_turns);
   MultiplyRange<T, kN, false, true>(shared, group, sums, a, b_turned, leads_at,
@@ -496,8 +500,8 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
 template <typename T>
 __device__ void MultiplyTiles(const Program& p, Shared& shared, int index) {
   ItemReader items(shared);
-  Group group{index, 0, 0, 0, InBlock(SharedAddress(&shared.empty[0]),
-                                      threadIdx.x % 2)};
+  Group group{index, 0, 0, 0,
+              InBlock(SharedAddress(&shared.empty[0]), threadIdx.x % 2)};
   for (;;) {
     const Item item = items.Next(false, threadIdx.x % 32 == 0);
     if (!item.valid) return;
@@ -517,9 +521,9 @@ __global__ __cluster_dims__(2, 1, 1)
     BarrierInit(SharedAddress(&shared.item_full), 1);
     BarrierInit(SharedAddress(&shared.item_empty), kItemReaders);
     BarrierInit(SharedAddress(&shared.lead), 1);
-    for (int i = 0; i < 4; ++i) {
-      BarrierInit(SharedAddress(&shared.out_full[i / 2][i % 2]), 4);
-      BarrierInit(SharedAddress(&shared.out_empty[i / 2][i % 2]), 1);
+    for (int i = 0; i < 2 * kOut; ++i) {
+      BarrierInit(SharedAddress(&shared.out_full[0][0] + i), 4);
+      BarrierInit(SharedAddress(&shared.out_empty[0][0] + i), 1);
     }
     for (int i = 0; i < kStages; ++i) {
       BarrierInit(SharedAddress(&shared.full[i]), 1);
@@ -547,17 +551,6 @@ __global__ __cluster_dims__(2, 1, 1)
 }
 
 }  // namespace
-
-int SymmetricItems(int n) {
-  const int blocks = (n + 127) / 128, half = blocks / 2;
-  if (blocks % 2 != 0) return half * (half + 1) / 2 + (half + 2) / 2;
-  return half * (half - 1) / 2 + half + (half + 1) / 2;
-}
-
-int PlainItems(int n, int m) {
-  const int blocks = (n + 127) / 128, wide = (m + 255) / 256;
-  return blocks / 2 * wide + (blocks % 2 != 0 ? (wide + 1) / 2 : 0);
-}
 
 const char* LaunchTensorCores(const Program& program, DeviceType iterates,
                               void* stream) {

@@ -101,11 +101,11 @@ Layout LayOut(const NewtonSchulzOptions& options,
   layout.slots = layout.part;
   if (layout.tensor_cores) {
     // Enough matrices in flight that the op before is done when a matrix's
-    // next op is claimed: six rounds of the chip. Chunks of equal size, since a
-    // small one would wait for itself.
+    // next op is claimed: two rounds of the chip. More would only leave the L2
+    // cache. Chunks of equal size, since a small one would wait for itself.
     const int64_t items = ns::SymmetricItems(static_cast<int>(layout.n));
-    const int64_t most = std::max<int64_t>(2, 400 / items);
-    const int64_t chunks = (layout.part + most - 1) / most;
+    const int64_t least = std::max<int64_t>(2, (139 + items) / items);
+    const int64_t chunks = std::max<int64_t>(1, layout.part / least);
     layout.slots = (layout.part + chunks - 1) / chunks;
   }
   int64_t at = 0;

@@ -68,9 +68,18 @@ struct Program {
   unsigned* counters;
 };
 
-// Items of one matrix: a symmetric product [n, n], or [n, m].
-int SymmetricItems(int n);
-int PlainItems(int n, int m);
+// Items of one matrix: a symmetric product [n, n], or [n, m]; what they are
+// says newton_schulz_items.cuh.
+inline int SymmetricItems(int n) {
+  const int blocks = (n + 127) / 128, half = blocks / 2;
+  if (blocks % 2 != 0) return half * (half + 1) / 2 + (half + 2) / 2;
+  return half * (half - 1) / 2 + half + (half + 1) / 2;
+}
+
+inline int PlainItems(int n, int m) {
+  const int blocks = (n + 127) / 128, wide = (m + 255) / 256;
+  return blocks / 2 * wide + (blocks % 2 != 0 ? (wide + 1) / 2 : 0);
+}
 
 // Squares of every matrix, kPartials sums each, in float (double for kDouble).
 struct Normalise {

@@ -237,21 +237,21 @@ __device__ __forceinline__ void MmaWait() {
   "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125," \
   "%126,%127"
 
-#define HEDDLE_MMA256(type, turned)                                     \
-  asm volatile(                                                         \
-      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %130, 0;\n"     \
-      "mov.b64 a, {%128, %131};\nmov.b64 b, {%129, %131};\n"            \
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type      \
-      " {" HEDDLE_P128 "}, a, b, p, 1, 1, " turned ";\n}\n"             \
-      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96)   \
-      : "r"(a), "r"(b), "r"(keep), "n"(kDescriptor))
-#define HEDDLE_MMA128(type, turned)                                   \
+#define HEDDLE_MMA256(type, turned)                                   \
   asm volatile(                                                       \
-      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %66, 0;\n"    \
-      "mov.b64 a, {%64, %67};\nmov.b64 b, {%65, %67};\n"              \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type    \
-      " {" HEDDLE_P64 "}, a, b, p, 1, 1, " turned ";\n}\n"            \
-      : HEDDLE_R32(0), HEDDLE_R32(32)                                 \
+      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %130, 0;\n"  \
+      "mov.b64 a, {%128, %131};\nmov.b64 b, {%129, %131};\n"          \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
+      " {" HEDDLE_P128 "}, a, b, p, 1, 1, " turned ";\n}\n"           \
+      : HEDDLE_R32(0), HEDDLE_R32(32), HEDDLE_R32(64), HEDDLE_R32(96) \
+      : "r"(a), "r"(b), "r"(keep), "n"(kDescriptor))
+#define HEDDLE_MMA128(type, turned)                                 \
+  asm volatile(                                                     \
+      "{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %66, 0;\n" \
+      "mov.b64 a, {%64, %67};\nmov.b64 b, {%65, %67};\n"            \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type  \
+      " {" HEDDLE_P64 "}, a, b, p, 1, 1, " turned ";\n}\n"          \
+      : HEDDLE_R32(0), HEDDLE_R32(32)                               \
       : "r"(a), "r"(b), "r"(keep), "n"(kDescriptor))
 
 #define HEDDLE_MMA(type, turned) \

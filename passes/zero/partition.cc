@@ -106,9 +106,11 @@ class Partition {
         block.getTerminator()->getNumOperands(), value);
   }
 
+  // One rank has nobody to hear from: its part is the whole.
   template <typename Op, typename... Bounds>
   Value collective(Location loc, Type type, Value value, graph::Phase phase,
                    Bounds... bounds) {
+    if (ranks == 1 && value.getType() == type) return value;
     auto op = builder.create<Op>(loc, type, value, kDataAxis, bounds...);
     setPhase(op, phase);
     return op.getResult();
@@ -501,9 +503,11 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
       module.emitError("has no graph.step to partition");
       return signalPassFailure();
     }
-    // One rank with whole state needs no buckets, unless matrices of one shape
+    // One rank's part of anything is the whole.
+    const int divided = ranks == 1 ? 0 : static_cast<int>(stage);
+    // Whole state on one rank needs no buckets, unless matrices of one shape
     // are to be updated together.
-    if (ranks == 1 && stage == 0 &&
+    if (ranks == 1 &&
         steps[0].getBody().front().getOps<optim::MuonOp>().empty())
       return markAllAnalysesPreserved();
     Type reduceType;
@@ -512,7 +516,7 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
           << reduceDtype << "'; use fp64, fp32, bf16 or fp16";
       return signalPassFailure();
     }
-    auto buckets = planBuckets(steps[0], ranks, /*frozen=*/stage == 3);
+    auto buckets = planBuckets(steps[0], ranks, /*frozen=*/divided == 3);
     if (failed(buckets)) return signalPassFailure();
     bool trains = llvm::any_of(
         *buckets, [](const Bucket& each) { return each.trained(); });
@@ -532,7 +536,7 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
                        ? Type(builder.getF64Type())
                        : builder.getF32Type();
     for (auto [i, step] : llvm::enumerate(steps)) {
-      Partition partition(step, *buckets, ranks, stage, reduceType);
+      Partition partition(step, *buckets, ranks, divided, reduceType);
       if (failed(i == 0 ? partition.runTraining() : partition.runEvaluation()))
         return signalPassFailure();
     }

@@ -1,8 +1,9 @@
 """Time and memory of one training step, Heddle beside eager PyTorch, in one run on one GPU.
 
-Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/bench_step.py [--shapes 1x16,1x2048,4x4096] [--steps 20]
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/bench_step.py [--shapes 1x16,1x2048,4x4096] [--steps 20] [--optimizer muon]
 
-Three sides: eager, the plan without graphs, the plan with a CUDA graph per section. All: a Llama of 1.2 B parameters, flash attention, bf16 compute, fp32 masters and moments, gradient norm clipped at 1, AdamW (eager: fused=True on the masters).
+Three sides: eager, the plan without graphs, the plan with a CUDA graph per section. All: a Llama of 1.2 B parameters, flash attention, bf16 compute, fp32 masters and moments, gradient norm clipped at 1, AdamW (eager: fused=True on the masters),
+or Muon for the matrices (eager: torch.optim.Muon on the masters; both NS5 in bf16, ours also the Gram form).
 `host_enqueue_ms` is the time until the last piece of the step's work was handed to the device.
 """
 
@@ -34,13 +35,20 @@ def batch_of(shape, device):
 
 
 class Eager:
+    muon = False
+
     def __init__(self, layers, batch, device):
         self.model = model_of(layers, device)
         self.parameters = list(self.model.parameters())
         self.masters = [torch.nn.Parameter(p.detach().clone()) for p in self.parameters]
         for parameter in self.parameters:
             parameter.data = parameter.data.bfloat16()
-        self.optimizer = torch.optim.AdamW(self.masters, lr=LR, betas=BETAS, eps=1e-8, weight_decay=DECAY, fused=True)
+        named = dict(zip((name for name, _ in self.model.named_parameters()), self.masters))
+        matrices = [m for name, m in named.items() if self.muon and m.dim() == 2 and "embed" not in name]
+        rest = [m for m in self.masters if all(m is not matrix for matrix in matrices)]
+        self.optimizers = [torch.optim.AdamW(rest, lr=LR, betas=BETAS, eps=1e-8, weight_decay=DECAY, fused=True)]
+        if matrices:
+            self.optimizers.append(torch.optim.Muon(matrices, lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"))
 
     def __call__(self, batch):
         loss = self.model(**batch, use_cache=False).loss
@@ -48,8 +56,9 @@ class Eager:
         for parameter, master in zip(self.parameters, self.masters):
             master.grad, parameter.grad = parameter.grad.float(), None
         torch.nn.utils.clip_grad_norm_(self.masters, CLIP)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.masters)
         return loss.detach()
@@ -60,13 +69,19 @@ class Eager:
     enqueue_ms = None
 
 
+class EagerMuon(Eager):
+    muon = True
+
+
 class Heddle:
     cuda_graph = False
+    adamw = heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY)
+    optimizer = adamw
 
     def __init__(self, layers, batch, device):
         model = model_of(layers, device)
         start = time.time()
-        self.step = heddle.compile(model, batch, optimizer=heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY), plan=heddle.Plan(clip=CLIP, precision="bf16", cuda_graph=self.cuda_graph),
+        self.step = heddle.compile(model, batch, optimizer=self.optimizer, plan=heddle.Plan(clip=CLIP, precision="bf16", cuda_graph=self.cuda_graph),
                                    device=device)
         self.compile_s = time.time() - start
 
@@ -82,6 +97,17 @@ class Heddle:
 
 class HeddleGraph(Heddle):
     cuda_graph = "auto"
+
+
+class HeddleMuon(HeddleGraph):
+    optimizer = heddle.Muon(lr=LR, adamw=Heddle.adamw, weight_decay=DECAY, momentum_form="ema", norm_eps="clamp")
+
+
+class HeddleMuonStandard(HeddleGraph):
+    optimizer = heddle.Muon(lr=LR, adamw=Heddle.adamw, weight_decay=DECAY, momentum_form="ema", norm_eps="clamp", ns="standard")
+
+
+SIDES = {"adamw": (Eager, Heddle, HeddleGraph), "muon": (EagerMuon, HeddleMuon, HeddleMuonStandard)}
 
 
 def used_bytes(device):
@@ -142,12 +168,13 @@ def main():
     parser.add_argument("--shapes", default="1x16,1x2048,4x4096", help="batch x sequence, comma separated")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--optimizer", choices=SIDES, default="adamw")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     if args.device == "cuda":
         print(torch.cuda.get_device_name(), torch.__version__, transformers.__version__, flush=True)
     for shape in args.shapes.split(","):
-        for kind in (Eager, Heddle, HeddleGraph):
+        for kind in SIDES[args.optimizer]:
             try:
                 measure(kind, args.layers, tuple(map(int, shape.split("x"))), args.steps, args.device)
             except (heddle.HeddleError, RuntimeError) as error:

@@ -219,6 +219,18 @@ def check_newton_schulz(rng):
             report(f"singular values {shape} {coefficients}", float(max(low - got[reached - 1], got[0] - high)), 0)
 
 
+def bandwidths(elements=2**28):
+    """Of the kernels around Newton-Schulz; check_kernels.py measures the copy they are to be compared with."""
+    from tests.gpu.check_kernels import milliseconds
+
+    grads, momenta, updates, params = ([torch.randn(elements // 64, 64, device="cuda") for _ in range(1)] for _ in range(4))
+    copies = [torch.empty(t.shape, device="cuda", dtype=BF16) for t in params]
+    took = milliseconds(lambda i: call("muon_momentum", {"grads": grads, "momenta": momenta}, [*momenta, *updates], momentum=0.95, form="torch"))
+    print(f"muon_momentum, fp32: {16 * elements / took / 1e6:.0f} GB/s")
+    took = milliseconds(lambda i: call("muon_apply", {"params": params, "updates": updates}, [*params, *copies], lr=1e-4, weight_decay=0.1))
+    print(f"muon_apply, fp32 with a bf16 copy: {14 * elements / took / 1e6:.0f} GB/s")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--no-steps", action="store_true", help="the kernels only")
@@ -233,6 +245,7 @@ def main():
     check_updates(rng)
     check_norms(rng)
     check_newton_schulz(rng)
+    bandwidths()
     if not arguments.no_steps:
         from tests.gpu.muon_steps import check_steps
 

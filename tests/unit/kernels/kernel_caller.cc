@@ -28,8 +28,9 @@ struct HeddleKernelScalar {
   int32_t count;  // of the list; -1: not a list
 };
 
-// nullptr, or what went wrong, valid until the thread's next call. With `needed`
-// nothing runs and it becomes the bytes of the workspace that the call takes.
+// nullptr, or what went wrong, valid until the thread's next call. With
+// `needed` nothing runs and it becomes the bytes of the workspace that the call
+// takes.
 __attribute__((visibility("default"))) const char* heddle_call_kernel(
     const char* name, int device, const HeddleKernelTensor* tensors,
     int tensor_count, const HeddleKernelTensor* results, int result_count,
@@ -67,8 +68,8 @@ __attribute__((visibility("default"))) const char* heddle_call_kernel(
     if (scalars[i].text != nullptr) {
       call.strings[scalars[i].name] = scalars[i].text;
     } else if (scalars[i].count >= 0) {
-      call.ints[scalars[i].name].assign(
-          scalars[i].integers, scalars[i].integers + scalars[i].count);
+      call.ints[scalars[i].name].assign(scalars[i].integers,
+                                        scalars[i].integers + scalars[i].count);
     } else if (scalars[i].address != nullptr) {
       call.device_scalars[scalars[i].name] = scalars[i].address;
     } else {
