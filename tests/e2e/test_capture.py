@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+import tempfile
 
 import families
 import heddle
@@ -327,6 +328,7 @@ def test_generators_that_the_step_does_not_draw_from_are_left_alone():
     before = vars(random.Random).get("random"), vars(random.SystemRandom)["random"], vars(random.SystemRandom)["getrandbits"]
     state = NUMPY.bit_generator.state, PYTHON.getstate(), TORCH.get_state()
     check(lambda self, x: x * (2 if NUMPY is PYTHON or TORCH is None else 1))
+    check(lambda self, x: x * len(tempfile.mktemp()[:1]))
     assert before == (vars(random.Random).get("random"), vars(random.SystemRandom)["random"], vars(random.SystemRandom)["getrandbits"])
     assert state[:2] == (NUMPY.bit_generator.state, PYTHON.getstate()) and torch.equal(state[2], TORCH.get_state())
 

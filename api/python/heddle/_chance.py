@@ -116,11 +116,11 @@ def _drew_from(name):
     return CaptureError(f"the step drew from the host generator of `{name}`: the drawn numbers would be the same in every step. Draw on the device of the step's tensors, or pass the numbers in the batch")
 
 
-def _importing(base):
-    """Whether a module is imported between here and the caller `base`: what that draws it draws once a process (sympy does, which torch imports when it first needs it)."""
+def _not_the_steps(base):
+    """Whether a module is imported between here and the caller `base`: what that draws it draws once a process (sympy does, which torch imports when it first needs it). Or a temporary file is named."""
     frame = sys._getframe(1)
     while frame is not None and frame is not base:
-        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+        if frame.f_globals.get("__name__") in ("importlib._bootstrap", "tempfile"):
             return True
         frame = frame.f_back
     return False
@@ -149,7 +149,7 @@ class HostDraws(contextlib.AbstractContextManager):
 
             @functools.wraps(original)
             def call(generator, *args):
-                if generator is not shared and threading.get_ident() == thread and self.instance is None and not _importing(frame):
+                if generator is not shared and threading.get_ident() == thread and self.instance is None and not _not_the_steps(frame):
                     self.instance = f"{type(generator).__module__}.{type(generator).__qualname__}", place()
                 return original(generator, *args)
 

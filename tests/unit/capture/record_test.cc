@@ -237,6 +237,14 @@ TEST(Record, RefusalsAreStatusesAndLeaveNothingBehind) {
       },
       "host generator");
   refused.emplace_back(
+      [&](const std::vector<at::Tensor>& b) {
+        at::Generator own = at::globalContext().defaultGenerator(at::kCPU);
+        own = own.clone();
+        return (b[0] + at::rand({}, own).item<double>()).sum() *
+               test.module->parameters()[0].sum();
+      },
+      "aten::rand in module '<root>' draws from a generator of its own");
+  refused.emplace_back(
       [](const std::vector<at::Tensor>&) -> at::Tensor {
         throw std::runtime_error("no such thing");
       },
