@@ -218,7 +218,7 @@ class Step:
         """What all ranks must have been asked for, line by line. A parameter is known by a few of its elements: ranks that start from different weights would train different models."""
         lines = [f"torch {torch.__version__}", f"device {self.device}"]
         lines += [f"plan {field.name}={getattr(self.plan, field.name)!r}" for field in dataclasses.fields(self.plan) if field.name != "dumps"]
-        lines += [f"{key} {json.dumps(value, default=repr)}" for key, value in self._options.items()]
+        lines += [f"{key} {json.dumps(value, default=repr)}" for key, value in self._options.items() if key not in ("device_memory", "costs")]  # rank 0's are everyone's
         lines += [f"batch {name} {tuple(shape)} {dtype}" for name, shape, dtype in self._split.example.shapes]
         lines += [f"parameter {name} {tensor.dtype} {tuple(tensor.shape)} {_fingerprint(tensor)}" for name, tensor in parameters.items()]
         return lines if text is None else [*lines, *text.splitlines()]
