@@ -3,6 +3,7 @@
 #include "tools/heddle-run/checkpoint.h"
 
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <vector>
 
@@ -71,6 +72,35 @@ absl::Status writeOptimizer(const Snapshot& snapshot, const std::string& path) {
     out[entry.kind + "/" + entry.names[0]] = *written;
   }
   return safetensors::Write(path, out, {});
+}
+
+// optimizer.safetensors, or the parts that several processes wrote. Opened,
+// tensors point into the files.
+struct OptimizerFiles {
+  std::vector<std::unique_ptr<safetensors::File>> files;
+  safetensors::TensorMap tensors;
+};
+absl::StatusOr<OptimizerFiles> openOptimizer(const std::string& version) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (const fs::directory_entry& file :
+       fs::directory_iterator(version, error)) {
+    const std::string name = file.path().filename().string();
+    if (name.rfind("optimizer", 0) == 0 &&
+        file.path().extension() == ".safetensors")
+      names.insert(name);
+  }
+  if (names.empty()) names.insert("optimizer.safetensors");  // Open says so
+  OptimizerFiles opened;
+  for (const std::string& name : names) {
+    absl::StatusOr<std::unique_ptr<safetensors::File>> file =
+        safetensors::File::Open(version + "/" + name);
+    if (!file.ok()) return file.status();
+    for (const auto& [key, tensor] : (*file)->tensors())
+      opened.tensors[key] = tensor;
+    opened.files.push_back(*std::move(file));
+  }
+  return opened;
 }
 
 // config.json, generation_config.json, the tokenizer: everything small beside
@@ -146,20 +176,18 @@ absl::StatusOr<Position> resume(torch_runtime::Ranks& ranks,
   if (!weights.ok()) return weights.status();
   if (absl::Status status = loadWeights(ranks, *weights, latest); !status.ok())
     return status;
-  absl::StatusOr<std::unique_ptr<safetensors::File>> optimizer =
-      safetensors::File::Open(latest + "/optimizer.safetensors");
+  absl::StatusOr<OptimizerFiles> optimizer = openOptimizer(latest);
   if (!optimizer.ok()) return optimizer.status();
   for (const plan::StateEntry& entry : ranks.plan().state) {
     if (!isOptimizer(entry)) continue;
     const std::string name = entry.kind + "/" + entry.names[0];
-    const auto found = (*optimizer)->tensors().find(name);
+    const auto found = optimizer->tensors.find(name);
     // A run that did not scale its loss: the scale begins anew.
-    if (entry.kind == "scaler" && found == (*optimizer)->tensors().end())
-      continue;
-    if (found == (*optimizer)->tensors().end())
+    if (entry.kind == "scaler" && found == optimizer->tensors.end()) continue;
+    if (found == optimizer->tensors.end())
       return absl::NotFoundError(
-          absl::StrCat(latest, "/optimizer.safetensors: there is no tensor ",
-                       name, "; is this a checkpoint of the same plan?"));
+          absl::StrCat(latest, ": the optimizer's files have no tensor ", name,
+                       "; is this a checkpoint of the same plan?"));
     absl::StatusOr<at::Tensor> tensor = tensorOver(found->second);
     if (!tensor.ok()) return tensor.status();
     if (absl::Status status =

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "api/errors/json_error.h"
+#include "runtime/torch/process_world.h"
 #include "tools/heddle-run/options.h"
 #include "tools/heddle-run/train.h"
 
@@ -51,7 +52,16 @@ int main(int argc, char** argv) {
   std::signal(SIGTERM, onSignal);
   const heddle::run::Outcome outcome =
       heddle::run::train(options, stopRequested);
-  if (outcome.status.ok()) return outcome.stopped ? 128 + stopSignal : 0;
+  if (outcome.status.ok()) {
+    heddle::torch_runtime::ProcessWorld::Leave();
+    // The signal may have been another rank's.
+    const int signal = stopSignal != 0 ? stopSignal.load() : SIGTERM;
+    return outcome.stopped ? 128 + signal : 0;
+  }
+  // A rank that cannot go on tells the others, and ends with the verdict.
+  if (auto* process = heddle::torch_runtime::ProcessWorld::Existing();
+      process != nullptr && outcome.started)
+    process->world()->Fail(outcome.status).IgnoreError();
   // A full disk is the caller's to fix, whenever it is noticed.
   const bool input =
       !outcome.started ||

@@ -32,7 +32,12 @@ const char* const kUsage =
     "  --resume              go on from DIR/latest\n"
     "  --seed N              of the step's random operators (0)\n"
     "  --device D            cpu or cuda; must be the plan's\n"
-    "  --ranks N             threads of this process; must be the plan's\n"
+    "  --ranks N             must be the plan's: threads of this process, or "
+    "under torchrun --no-python processes\n"
+    "  --deadline S          seconds without progress after which ranks give "
+    "up on one that they wait for; default HEDDLE_DEADLINE, else 60\n"
+    "  --dumps DIR           flight records of a failed run, for "
+    "heddle-inspect; default HEDDLE_DUMPS\n"
     "  --log FILE            one JSON object a step\n"
     "  --tensorboard DIR     the same as TensorBoard events\n"
     "  --peak-tflops X       the device's peak, for MFU (model FLOPs of the "
@@ -109,6 +114,8 @@ absl::Status parseOptions(const std::vector<std::string>& args,
       {"--log", &options->log, 0},
       {"--tensorboard", &options->tensorboard, 0},
       {"--peak-tflops", &options->peakTflops, 0},
+      {"--deadline", &options->deadline, 0},
+      {"--dumps", &options->dumps, 0},
       {"--measure", &options->measure, 0},
       {"--keep", &options->keep, 1},
       {"--device", &options->device, 0},

@@ -24,6 +24,8 @@ struct Options {
   std::string tokenType;
   std::optional<double> lr;
   std::optional<double> peakTflops;
+  std::optional<double> deadline;
+  std::string dumps;
   int64_t steps = 0;
   int64_t warmup = -1;
   int64_t seq = 0;
@@ -36,6 +38,8 @@ struct Options {
   bool measure = false;
   bool jsonErrors = false;
   bool help = false;
+  // Not of the command line: writes nothing to the terminal.
+  bool quiet = false;
 };
 
 extern const char* const kUsage;

@@ -66,7 +66,8 @@ absl::StatusOr<std::unique_ptr<StepLog>> StepLog::Open(
   log->firstStep_ = firstStep;
   log->step_ = firstStep - 1;
   log->cuda_ = target == "cuda";
-  log->terminal_ = isatty(STDOUT_FILENO) != 0;
+  log->terminal_ = !options.quiet && isatty(STDOUT_FILENO) != 0;
+  log->quiet_ = options.quiet;
   log->begin_ = std::chrono::steady_clock::now();
   if (!options.log.empty()) {
     log->jsonPath_ = options.log;
@@ -145,6 +146,7 @@ absl::Status StepLog::Write(const StepReport& report) {
 }
 
 void StepLog::Say(const std::string& line) {
+  if (quiet_) return;
   ClearBar();
   std::printf("%s\n", line.c_str());
   DrawBar();

@@ -49,6 +49,7 @@ class StepLog {
   std::string jsonPath_;
   std::unique_ptr<EventFile> events_;
   bool terminal_ = false;
+  bool quiet_ = false;
   bool cuda_ = false;
   bool drawn_ = false;
   int64_t firstStep_ = 1;

@@ -3,8 +3,10 @@
 
 #include "tools/heddle-run/train.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -41,6 +43,8 @@ struct StepResult {
   double loss = std::numeric_limits<double>::quiet_NaN();
   double gradNorm = std::numeric_limits<double>::quiet_NaN();
   bool skipped = false;
+  // Whether any rank was told to stop.
+  bool stop = false;
   // fp16's: what gradients were multiplied by, and whether they overflowed at
   // the least scale that the plan allows.
   double lossScale = std::numeric_limits<double>::quiet_NaN();
@@ -132,8 +136,10 @@ absl::Status prepare(const Options& options, Setup* setup) {
   if (!data.ok()) return data.status();
   setup->data = *std::move(data);
   absl::StatusOr<std::unique_ptr<torch_runtime::Ranks>> ranks =
-      torch_runtime::Ranks::Load(*std::move(plan),
-                                 {static_cast<uint64_t>(options.seed)});
+      torch_runtime::Ranks::Load(
+          *std::move(plan),
+          {static_cast<uint64_t>(options.seed),
+           absl::Seconds(options.deadline.value_or(0)), options.dumps});
   if (!ranks.ok())
     return absl::Status(
         ranks.status().code(),
@@ -143,7 +149,7 @@ absl::Status prepare(const Options& options, Setup* setup) {
           loadWeights(*setup->ranks, *setup->weights, options.weights);
       !status.ok())
     return status;
-  if (!options.checkpoint.empty()) {
+  if (!options.checkpoint.empty() && setup->ranks->first() == 0) {
     if (absl::Status status = prepareDirectory(options.checkpoint);
         !status.ok())
       return status;
@@ -156,14 +162,37 @@ absl::Status prepare(const Options& options, Setup* setup) {
   return absl::OkStatus();
 }
 
-// Micro-batch `micro` of every rank: a rank's micro-batches follow each other
-// in the data, and the next rank's come behind them.
+// Numbers by rank, as many of each.
+using Numbers = std::vector<std::vector<double>>;
+
+// Those of all ranks, from those of the ranks of this process.
+absl::StatusOr<Numbers> ofAllRanks(torch_runtime::Ranks& ranks, Numbers own,
+                                   const char* what) {
+  if (ranks.process() == nullptr) return own;
+  const at::Tensor tensor =
+      at::empty({static_cast<int64_t>(own[0].size())}, at::kDouble);
+  std::copy(own[0].begin(), own[0].end(), tensor.mutable_data_ptr<double>());
+  absl::StatusOr<std::vector<at::Tensor>> gathered =
+      ranks.process()->Gather(tensor, what);
+  if (!gathered.ok()) return gathered.status();
+  Numbers all;
+  for (const at::Tensor& each : *gathered) {
+    const double* data = each.const_data_ptr<double>();
+    all.emplace_back(data, data + each.numel());
+  }
+  return all;
+}
+
+// Micro-batch `micro` of every rank here: a rank's micro-batches follow each
+// other in the data, and the next rank's come behind them.
 std::vector<torch_runtime::TensorMap> roundOf(const Options& options,
                                               const Setup& setup, int64_t step,
                                               int64_t micro) {
-  const int64_t world = setup.ranks->size();
+  const torch_runtime::Ranks& ranks = *setup.ranks;
+  const int64_t world = ranks.size();
   std::vector<torch_runtime::TensorMap> round;
-  for (int64_t rank = 0; rank < world; ++rank)
+  for (int64_t rank = ranks.first(); rank < ranks.first() + ranks.local();
+       ++rank)
     round.push_back(setup.data->batch(
         ((step - 1) * world + rank) * options.microBatches + micro));
   return round;
@@ -187,7 +216,7 @@ absl::StatusOr<std::vector<torch_runtime::TensorMap>> runSection(
 }
 
 absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
-                                   int64_t step, double lr) {
+                                   int64_t step, double lr, bool stop) {
   using Results = std::vector<torch_runtime::TensorMap>;
   torch_runtime::Ranks& ranks = *setup.ranks;
   const double microBatches =
@@ -196,33 +225,50 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   ranks.SetScalar("step", static_cast<double>(setup.updates + 1));
   ranks.SetScalar("micro_batches", microBatches);
   double labels = 0;
+  Numbers counts(ranks.local(), {0});
   if (plan::FindSection(ranks.plan(), "prologue") != nullptr) {
     for (int64_t micro = 0; micro < options.microBatches; ++micro) {
       absl::StatusOr<Results> results = runSection(
           options, setup, "prologue", roundOf(options, setup, step, micro));
       if (!results.ok()) return results.status();
-      for (const torch_runtime::TensorMap& each : *results) {
+      for (size_t i = 0; i < results->size(); ++i) {
+        const torch_runtime::TensorMap& each = (*results)[i];
         if (const auto count = each.find("output:label_count");
             count != each.end())
-          labels += count->second.item<double>();
+          counts[i][0] += count->second.item<double>();
       }
     }
+    absl::StatusOr<Numbers> all =
+        ofAllRanks(ranks, std::move(counts), "label counts");
+    if (!all.ok()) return all.status();
+    for (const std::vector<double>& rank : *all) labels += rank[0];
     ranks.SetScalar("label_count", labels);
   }
   StepResult out;
-  double sum = 0;
+  Numbers losses(ranks.local());
   at::ScalarType lossType = at::kDouble;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
     absl::StatusOr<Results> results =
         runSection(options, setup, micro == 0 ? "micro_first" : "micro_next",
                    roundOf(options, setup, step, micro));
     if (!results.ok()) return results.status();
-    for (const torch_runtime::TensorMap& each : *results) {
-      const at::Tensor& loss = each.at("loss");
+    for (size_t i = 0; i < results->size(); ++i) {
+      const at::Tensor& loss = (*results)[i].at("loss");
       lossType = loss.scalar_type();
-      sum += loss.item<double>();
+      losses[i].push_back(loss.item<double>());
     }
   }
+  // With the losses each rank says whether it was told to stop: all stop after
+  // one and the same step.
+  for (std::vector<double>& own : losses) own.push_back(stop ? 1 : 0);
+  absl::StatusOr<Numbers> all = ofAllRanks(ranks, std::move(losses), "losses");
+  if (!all.ok()) return all.status();
+  double sum = 0;
+  for (int64_t micro = 0; micro < options.microBatches; ++micro) {
+    for (const std::vector<double>& rank : *all)
+      sum += rank[static_cast<size_t>(micro)];
+  }
+  for (const std::vector<double>& rank : *all) out.stop |= rank.back() != 0;
   if (setup.byTokens && labels == 0) {
     out.skipped = true;
     return out;
@@ -267,12 +313,20 @@ double flopsOf(const plan::Plan& plan, int64_t microBatches) {
 
 }  // namespace
 
-Outcome train(const Options& options, const std::atomic<bool>& stop) {
+Outcome train(const Options& asked, const std::atomic<bool>& stop) {
   Outcome outcome;
   Setup setup;
+  Options options = asked;
   outcome.status = prepare(options, &setup);
   if (!outcome.status.ok()) return outcome;
   torch_runtime::Ranks& ranks = *setup.ranks;
+  // Of ranks that are processes the first one speaks and writes for all.
+  const bool first = ranks.first() == 0;
+  if (!first) {
+    options.log.clear();
+    options.tensorboard.clear();
+    options.quiet = true;
+  }
   absl::StatusOr<std::unique_ptr<StepLog>> log =
       StepLog::Open(options, ranks.plan().target, setup.firstStep);
   if (!log.ok()) {
@@ -301,16 +355,19 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
         takeSnapshot(ranks, {at, setup.updates});
     if (!snapshot.ok()) return snapshot.status();
     saved = at;
+    if (!first) return absl::OkStatus();
     writer.Start([&, snapshot = *std::move(snapshot)] {
       return saveCheckpoint(snapshot, *setup.weights, options.weights,
                             options.checkpoint, options.keep);
     });
     return absl::OkStatus();
   };
-  for (; step <= options.steps && !stop; ++step) {
+  const bool processes = ranks.process() != nullptr;
+  bool stopping = !processes && stop;
+  for (; step <= options.steps && !stopping; ++step) {
     const auto begin = std::chrono::steady_clock::now();
     const double lr = setup.lr * setup.schedule.Factor(setup.updates + 1);
-    absl::StatusOr<StepResult> result = runStep(options, setup, step, lr);
+    absl::StatusOr<StepResult> result = runStep(options, setup, step, lr, stop);
     if (!result.ok()) {
       outcome.status = absl::Status(
           result.status().code(),
@@ -348,6 +405,7 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
         step % options.checkpointEvery == 0)
       outcome.status = save(step);
     if (!outcome.status.ok()) return outcome;
+    stopping = processes ? result->stop : stop.load();
   }
   if (options.measure) {
     const std::string path = absl::StrCat(options.plan, ".costs.json");
@@ -358,12 +416,18 @@ Outcome train(const Options& options, const std::atomic<bool>& stop) {
     if (!outcome.status.ok()) return outcome;
     (*log)->Say(absl::StrCat("costs ", path));
   }
-  outcome.stopped = stop && step <= options.steps;
+  outcome.stopped = stopping && step <= options.steps;
   // A run that is stopped before its first update has a beginning to go on
   // from, too.
   if (step > setup.firstStep || (outcome.stopped && step == 1))
     outcome.status = save(step - 1);
   if (outcome.status.ok()) outcome.status = written();
+  // Nobody leaves while the first rank writes.
+  if (outcome.status.ok() && processes) {
+    comm::World& world = *ranks.process()->world();
+    outcome.status = first ? world.Publish("run/written", "1")
+                           : world.Await("run/written", 0).status();
+  }
   if (outcome.stopped && outcome.status.ok())
     (*log)->Say(absl::StrCat(
         "stopped after step ", step - 1, " of ", options.steps,

@@ -6,6 +6,7 @@ Everything that a run's losses depend on (data, sizes, seed, steps) is in its ch
 """
 
 import argparse
+import contextlib
 import copy
 import hashlib
 import importlib.util
@@ -15,6 +16,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import torch
@@ -22,6 +24,7 @@ import torch
 from . import schedules
 from ._names import nearest
 from ._native import library_dir
+from ._processes import existing, world_size
 from .errors import HeddleError
 from .optim import AdamW, Muon
 from .plan import Plan
@@ -71,8 +74,9 @@ def _settings(given):
     if not given.resume:
         settings = {**DEFAULTS, **chosen}
         settings["device"] = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-        # A process has one GPU, and as many ranks of the CPU as are asked for.
-        settings["ranks"] = settings["ranks"] if settings["ranks"] is not None else 1 if settings["device"] == "cuda" else 4
+        # A process has one GPU, and as many ranks of the CPU as are asked for; under torchrun every process is one.
+        default = world_size() if world_size() > 1 else 1 if settings["device"] == "cuda" else 4
+        settings["ranks"] = settings["ranks"] if settings["ranks"] is not None else default
         settings["zero"] = settings["zero"] if settings["zero"] is not None else 3 if settings["ranks"] > 1 else 0
         return settings
     file = pathlib.Path(given.out, "checkpoint", "latest", "trainer.json")
@@ -153,6 +157,18 @@ def _batch(text, settings, number):
     starts = torch.randint(0, len(text) - settings["seq"] + 1, (settings["batch"],), generator=generator)
     ids = torch.stack([text[start : start + settings["seq"]] for start in starts.tolist()]).long().to(settings["device"])
     return {"input_ids": ids, "labels": ids}
+
+
+def _part(batch):
+    """This process's share of a batch; all of it where the process has all ranks."""
+    processes = existing()
+    return batch if processes is None else {name: tensor.chunk(processes.size)[processes.rank] for name, tensor in batch.items()}
+
+
+def _any_rank(asked):
+    """Whether any process was asked to stop: all stop after one and the same step."""
+    processes = existing()
+    return asked if processes is None else any(row[0] for row in processes.gather([asked], "stop requests"))
 
 
 def _tool(name):
@@ -249,24 +265,24 @@ def _open_log(path, done):
     return log
 
 
-def _train(step, eager, text, settings, out):
+def _train(step, eager, text, settings, out, checkpoints):
     """The loop. Returns whether it came to its end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(highlight=False, soft_wrap=True)
-    checkpoints, tokens = out / "checkpoint", settings["batch"] * settings["seq"]
+    tokens = settings["batch"] * settings["seq"]
     with _StopRequest() as stop, _open_log(out / "log.jsonl", step.global_step) as log, Progress(
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("training", total=settings["steps"], completed=step.global_step)
         console.print(f"{'step':>5} {'loss':>9} {'eager':>9} {'difference':>10} {'grad_norm':>9} {'lr':>9} {'tok/s':>7} {'eager tok/s':>11}")
         number = step.global_step
-        while number < settings["steps"] and not stop.asked:
+        while number < settings["steps"] and not _any_rank(stop.asked):
             number += 1
             batch = _batch(text, settings, number)
             begin = time.perf_counter()
-            result = step(batch)
+            result = step(_part(batch))
             middle = time.perf_counter()
             theirs = eager(batch, number)
             end = time.perf_counter()
@@ -291,17 +307,26 @@ def _inspect(tool, plan, page):
 
 
 def run(argv):
-    """The demo; returns the exit code. Raises HeddleError for what is wrong with the input."""
+    """The demo; returns the exit code. Raises HeddleError for what is wrong with the input. Of ranks that are processes the first one speaks, and writes what is not a checkpoint."""
     given = _arguments(argv)
+    if world_size() == 1 or os.environ.get("RANK") == "0":
+        return _run(given, pathlib.Path(given.out))
+    with tempfile.TemporaryDirectory(prefix="heddle-demo-") as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return _run(given, pathlib.Path(folder))
+
+
+def _run(given, out):
     settings = _settings(given)
     _check(settings)
+    if world_size() > 1 and settings["device"] == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    checkpoints = pathlib.Path(given.out) / "checkpoint"
     for package in ("rich", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise HeddleError(f"the demo needs the package {package}: pip install {package}")
     inspect = _tool("heddle-inspect")
     text = _read_text(settings)
     model = _make_model(settings).to(settings["device"])
-    out = pathlib.Path(given.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -317,7 +342,7 @@ def run(argv):
     step = compile(model, example, optimizer=optimizer, schedule=schedule, plan=plan, device=settings["device"])
     print(f"compiled in {time.perf_counter() - begin:.1f} s: {step.explain()['operators']} operators", flush=True)
     if given.resume:
-        step.load_checkpoint(out / "checkpoint")
+        step.load_checkpoint(checkpoints)
         print(f"resumed after step {step.global_step}", flush=True)
     if step.global_step >= settings["steps"]:
         print(f"the run in {out} is complete: {step.global_step} steps")
@@ -326,7 +351,7 @@ def run(argv):
     plan, page = out / "step.plan", out / "step.html"
     step.save(plan)
     try:
-        finished, version = _train(step, eager, text, settings, out)
+        finished, version = _train(step, eager, text, settings, out, checkpoints)
         gap, differing, count = eager.difference(step)
         print(f"after step {step.global_step}: largest difference of a weight from eager PyTorch {gap:.1e}; {differing} of {count} tensors differ")
         if differing and (settings["ranks"] > 1 or settings["optimizer"] == "muon"):

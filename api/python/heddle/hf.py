@@ -45,7 +45,7 @@ def _check_arguments(args):
     if optim not in _OPTIMIZERS:
         raise HeddleError(f"TrainingArguments.optim={optim!r} is no optimizer of Heddle's; use one of {', '.join(_OPTIMIZERS)}")
     if args.world_size > 1 or args.n_gpu > 1:
-        raise HeddleError(f"TrainingArguments has {args.world_size} processes and {args.n_gpu} GPUs in this one, and this version of the Trainer trains on one rank; set CUDA_VISIBLE_DEVICES")
+        raise HeddleError(f"TrainingArguments has {args.world_size} processes and {args.n_gpu} GPUs in this one, and this version of the Trainer trains in one process, on one GPU: start it without torchrun and set CUDA_VISIBLE_DEVICES, or call heddle.compile under torchrun")
 
 
 class Optimizer(torch.optim.Optimizer):

@@ -10,13 +10,10 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import pathlib
 import re
-import signal
-import threading
 import time
-import warnings
-import zlib
 
 import torch
 
@@ -26,9 +23,11 @@ from ._plans import Compiled, Plans, Recorded, weightless
 from ._processes import connect, world_size
 from ._names import nearest
 from ._reading import Reading
-from .capture import Program, _precision_of, _write_atomically, capture, flatten_batch
+from ._recording import configured, fingerprint, named_tensors, record as _record, resolved_precision
+from ._signals import uninterrupted
+from .capture import Program, _write_atomically
 from .compiler import Executable, compile_program, sum_of_ranks
-from .errors import CaptureError, HeddleError, HeddleWarning
+from .errors import HeddleError
 from .optim import AdamW, Muon
 from .plan import Plan
 
@@ -52,22 +51,6 @@ class StepOutput:
     enqueue_ms: float = dataclasses.field(default=math.nan, compare=False)
 
 
-@contextlib.contextmanager
-def _uninterrupted():
-    """Holds Ctrl-C back until the block is done: state and step count must change together."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived = []
-    before = signal.signal(signal.SIGINT, lambda *_: arrived.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if arrived:
-            signal.raise_signal(signal.SIGINT)
-
-
 def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, plan=None, device="cpu", *, batch_dims=None):
     """Compiles one training step.
 
@@ -86,7 +69,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
     Returns a Step. Raises CaptureError, CompileError or HeddleError with what, where and what to do.
     """
     if _deepspeed.is_configuration(plan):
-        plan, optimizer, schedule, accumulation = _configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
+        plan, optimizer, schedule, accumulation = configured(_deepspeed.read(plan), batch, optimizer, schedule, batch_dims)
     else:
         accumulation = None
     if not isinstance(optimizer, (AdamW, Muon)):
@@ -103,7 +86,7 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
     if model is not None and not isinstance(model, torch.nn.Module):
         raise HeddleError(f"cannot compile a {type(model).__name__}; pass a torch.nn.Module or a heddle.Program")
     count = world_size()
-    plan = dataclasses.replace(plan, dp=count if plan.dp is None else plan.dp, precision=_resolved_precision(model_or_program, plan, device))
+    plan = dataclasses.replace(plan, dp=count if plan.dp is None else plan.dp, precision=resolved_precision(model_or_program, plan, device))
     plan.refuse_unsupported(device, count)
     processes = connect(plan)
     if processes is not None and device == "cuda":
@@ -119,60 +102,6 @@ def compile(model_or_program, batch, loss=None, optimizer=None, schedule=None, p
     return step
 
 
-def _configured(found, batch, optimizer, schedule, batch_dims):
-    """A DeepSpeed configuration under what was given in code, which wins with a warning."""
-    for name, given, configured in (("optimizer", optimizer, found.optimizer), ("schedule", schedule, found.schedule)):
-        if given is not None and configured is not None:
-            warnings.warn(f"{name}= given in code is taken instead of the DeepSpeed configuration's", HeddleWarning, stacklevel=3)
-    if schedule is None and found.schedule is not None:
-        schedule = found.schedule if optimizer is None else found.schedule.for_lr(optimizer.lr)
-    if found.micro_batch is not None:
-        for name, tensor in flatten_batch(batch).items():
-            dim = (batch_dims or {}).get(name, 0)
-            if tensor.dim() > dim and tensor.shape[dim] != found.micro_batch:
-                raise HeddleError(f"the DeepSpeed configuration's train_micro_batch_size_per_gpu is {found.micro_batch}, and '{name}' of the example batch has {tensor.shape[dim]} along dimension {dim}")
-    return found.plan, optimizer or found.optimizer, schedule, found.accumulation
-
-
-def _record(model, batch, loss, device, plan):
-    """(program, evaluation program or None, why there is none). Of several ranks a message about one that is missing names the line of the model."""
-    sources = plan.dp > 1
-    return (capture(model, batch, loss, device, plan.precision, sources=sources), *_capture_evaluation(model, batch, loss, device, plan.precision, sources))
-
-
-def _resolved_precision(model_or_program, plan, device):
-    if not isinstance(model_or_program, Program):
-        return plan.precision or _precision_of(model_or_program)
-    written = {key: value for key, value in re.findall(r'\b(precision|target) = "(\w+)"', model_or_program.mlir)}
-    for key, asked in (("precision", plan.precision), ("target", device)):
-        if asked is not None and written.get(key) != asked:
-            raise HeddleError(f"the program was captured for {key} '{written.get(key)}' and '{asked}' is asked for; capture it for '{asked}'")
-    return written["precision"]
-
-
-def _capture_evaluation(model, batch, loss, device, precision, sources):
-    """The forward in `eval()`, or None and the reason: a model without a loss outside training can still be trained."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.eval()
-        return capture(model, batch, loss, device, precision, backward=False, sources=sources), None
-    except CaptureError as error:
-        return None, f"the model cannot be captured in eval(): {error}"
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _named_tensors(model):
-    """Parameters and buffers by every name they have, with whether they are in the state dict."""
-    found = {name: (tensor, True) for name, tensor in model.named_parameters(remove_duplicate=False)}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for name, tensor in module._buffers.items():
-            if tensor is not None:
-                found[f"{prefix}.{name}" if prefix else name] = (tensor, name not in module._non_persistent_buffers_set)
-    return found
-
-
 class Step:
     """A compiled step; `heddle.compile` makes it. `step(batch)` trains, everything else looks at or moves its state."""
 
@@ -181,7 +110,7 @@ class Step:
         self.plan, self.optimizer, self.schedule, self.device, self._processes = plan, optimizer, schedule, device, processes
         model, text = (None, model_or_program.mlir) if isinstance(model_or_program, Program) else (model_or_program, None)
         self._split = Splitter(batch, batch_dims, plan.strict)
-        named = _named_tensors(model) if model is not None else {}
+        named = named_tensors(model) if model is not None else {}
         parameters = {name: tensor for name, (tensor, _) in named.items() if isinstance(tensor, torch.nn.Parameter)}
         names = parameters or {name: None for group in re.findall(r"#graph\.param<\[([^\]]*)\]", text or "") for name in re.findall(r'"([^"]+)"', group)}
         self._options, self._loss = self._compiler_options(names), loss
@@ -218,9 +147,9 @@ class Step:
         """What all ranks must have been asked for, line by line. A parameter is known by a few of its elements: ranks that start from different weights would train different models."""
         lines = [f"torch {torch.__version__}", f"device {self.device}"]
         lines += [f"plan {field.name}={getattr(self.plan, field.name)!r}" for field in dataclasses.fields(self.plan) if field.name != "dumps"]
-        lines += [f"{key} {json.dumps(value, default=repr)}" for key, value in self._options.items()]
+        lines += [f"{key} {json.dumps(value, default=repr)}" for key, value in self._options.items() if key not in ("device_memory", "costs")]  # rank 0's are everyone's
         lines += [f"batch {name} {tuple(shape)} {dtype}" for name, shape, dtype in self._split.example.shapes]
-        lines += [f"parameter {name} {tensor.dtype} {tuple(tensor.shape)} {_fingerprint(tensor)}" for name, tensor in parameters.items()]
+        lines += [f"parameter {name} {tensor.dtype} {tuple(tensor.shape)} {fingerprint(tensor)}" for name, tensor in parameters.items()]
         return lines if text is None else [*lines, *text.splitlines()]
 
     def _recorded(self, record, rank):
@@ -293,7 +222,7 @@ class Step:
         divisor = self._end(count)
         if divisor == 0:
             return StepOutput(math.nan, math.nan, True, lr)
-        with _uninterrupted():
+        with uninterrupted():
             results = self._executable.run("boundary", {})
             enqueue_ms = 1e3 * (time.perf_counter() - started)
             read = {name: Reading(results[f"output:{name}"]) for name in ("grad_norm", "finite", "loss_scale", "loss_scale_exhausted") if f"output:{name}" in results}
@@ -512,7 +441,7 @@ class Step:
 
     def sync(self, model):
         """Copies the state into `model`'s parameters and persistent buffers, in their own dtypes. Shapes and names are checked before anything is written."""
-        ours, theirs = self.state_dict(), {name: tensor for name, (tensor, persistent) in _named_tensors(model).items() if persistent}
+        ours, theirs = self.state_dict(), {name: tensor for name, (tensor, persistent) in named_tensors(model).items() if persistent}
         for name, tensor in theirs.items():
             if name not in ours:
                 raise HeddleError(f"the model has '{name}', which the step does not{nearest(name, ours)}")
@@ -605,7 +534,7 @@ class Step:
         entries = [(entry["kind"], entry["names"], entry["shape"]) for entry in self._entries if entry["kind"] in _KEPT and (entry["kind"] != "buffer" or entry["persistent"])]
         read = lambda: checkpoint.load(folder, entries, self._unchanging())  # noqa: E731
         number, state, untouched, extra = read() if self._processes is None else self._processes.together(read, "checkpoint")
-        with _uninterrupted():
+        with uninterrupted():
             for (kind, name), tensor in state.items():
                 self._executable.set_state(kind, name, tensor)
                 if kind == "master":
@@ -659,14 +588,6 @@ class Step:
 
 def _outputs(results):
     return {name.partition(":")[2]: tensor for name, tensor in results.items() if name.startswith("output:")}
-
-
-def _fingerprint(tensor, count=256):
-    """A few elements of a tensor as a number; "meta" of one without elements."""
-    if tensor.is_meta:
-        return "meta"
-    flat = tensor.detach().flatten() if tensor.is_contiguous() else tensor.detach().select(0, 0).flatten()
-    return zlib.crc32(flat[:: max(1, flat.numel() // count)].cpu().contiguous().view(torch.uint8).numpy().tobytes())
 
 
 def _rounded(value, dtype):
