@@ -27,13 +27,9 @@
 namespace heddle::kernels::ns {
 namespace {
 
-#ifndef NS_STAGES
-#define NS_STAGES 4
-#define NS_OUT 2
-#endif
-constexpr int kStages = NS_STAGES;
+constexpr int kStages = 4;
 // Blocks of results a group has on their way out.
-constexpr int kOut = NS_OUT;
+constexpr int kOut = 2;
 constexpr int kTileK = 64;
 constexpr int kBoxBytes = kBox * kBox * 2;
 constexpr int kABytes = 2 * kBoxBytes;
@@ -42,11 +38,8 @@ constexpr int kThreads = 384;
 // The first multiplying group runs this many tiles of the inner dimension ahead
 // of the second, so that one multiplies while the other has its results to
 // convert; in items that are long enough for it.
-#ifndef NS_LEAD
-#define NS_LEAD 1
-#endif
-constexpr int kLead = NS_LEAD;
-constexpr int kLeadFrom = kLead == 0 ? INT_MAX : kStages + 1;
+constexpr int kLead = 1;
+constexpr int kLeadFrom = kStages + 1;
 // Readers of an item: the loading warp, two storing, eight multiplying; twice.
 constexpr int kItemReaders = 22;
 

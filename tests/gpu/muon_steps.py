@@ -159,8 +159,8 @@ def check_steps(report, device="cuda", steps=8):
             ours = distances(history[0], truth[1][0], start)
             drift = max(abs(a - b) / b for a, b in zip(losses, truth[0]))
             print(f"bf16 step, fuse={fuse}: first updates from fp32's {ours[0]:.1e} (eager's {theirs[0]:.1e}), AdamW's {ours[1]:.1e} ({theirs[1]:.1e}); losses {losses[0]:.4f} to {losses[-1]:.4f}, farthest {drift:.1e}", flush=True)
-            report(f"bf16 step, fuse={fuse}: Muon's updates, as close to fp32's as eager's", ours[0] / theirs[0], 1.25)
-            report(f"bf16 step, fuse={fuse}: AdamW's updates, as close to fp32's as eager's", ours[1] / theirs[1], 1.25)
+            report(f"bf16 step, fuse={fuse}: Muon's updates, within twice eager's distance to fp32's", ours[0] / theirs[0], 2)
+            report(f"bf16 step, fuse={fuse}: AdamW's updates, within twice eager's distance to fp32's", ours[1] / theirs[1], 2)
             report(f"bf16 step, fuse={fuse}: losses", drift, 3e-2)
     if device != "cuda":
         return
