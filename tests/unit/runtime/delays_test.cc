@@ -42,10 +42,13 @@ at::Tensor Numbers(const plan::Value& value, size_t seed) {
 class World {
  public:
   explicit World(const plan::Plan& plan)
-      : plan_(plan), group_(static_cast<int>(plan::WorldSize(plan))) {
-    for (int r = 0; r < group_.size(); ++r) {
-      auto communicators =
-          exec::Communicators::Connect(plan, r, group_.backend(r));
+      : plan_(plan),
+        group_(exec::RankGroup::OfThreads(
+            static_cast<int>(plan::WorldSize(plan)), {})) {
+    for (int r = 0; r < group_->size(); ++r) {
+      auto world = group_->World(r);
+      EXPECT_TRUE(world.ok()) << world.status();
+      auto communicators = exec::Communicators::Connect(plan, *world);
       EXPECT_TRUE(communicators.ok()) << communicators.status();
       Rank rank;
       rank.place = {r, r > 0};
@@ -106,7 +109,7 @@ class World {
       const absl::Status status = session.BindInputs(section, inputs);
       EXPECT_TRUE(status.ok()) << status;
     }
-    const absl::Status status = group_.Run(
+    const absl::Status status = group_->Run(
         [&](int rank) { return sessions_[rank]->Execute(section); }, true);
     EXPECT_TRUE(status.ok()) << status;
     for (auto& session : sessions_) {
@@ -118,7 +121,7 @@ class World {
 
   const plan::Plan& plan_;
   Delays delays_{0};
-  exec::RankGroup group_;
+  std::shared_ptr<exec::RankGroup> group_;
   std::vector<std::unique_ptr<Session>> sessions_;
 };
 
