@@ -1,7 +1,7 @@
 """Training draws what the seed says: gradients of a compiled step against eager PyTorch whose generator is set before every draw, by the rule written down here a second time.
 
 On a GPU also with dropout inside fused attention, whose backward repeats the forward's draw.
-It bites: with the backward's state one offset further (4 in `DrawnState::Give`), or with the draw's number left out of `random_seed`, the relative difference is above 0.1.
+It bites: with the backward's state one offset further (4 in `DrawnState::Give`), or with the draw's number left out of `random_seed`, the relative difference is 0.4 or more.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ CASES = [
     ("cpu", "fp32", None, 1e-5),
     pytest.param("cuda", "fp32", SDPBackend.EFFICIENT_ATTENTION, 1e-4, marks=GPU),
     pytest.param("cuda", "fp32", SDPBackend.MATH, 1e-4, marks=GPU),
-    pytest.param("cuda", "bf16", SDPBackend.FLASH_ATTENTION, 0.05, marks=GPU),
+    pytest.param("cuda", "bf16", SDPBackend.FLASH_ATTENTION, 0.03, marks=GPU),
 ]
 
 
