@@ -21,21 +21,23 @@ def phases(program, options):
         return {path.name.split(".")[1]: path.read_text() for path in pathlib.Path(folder).glob("step.*.mlir")}, plan
 
 
-def finish(phase, text, overlap, config, verify=False):
-    """The plan's bytes from the text of a phase. `verify`: let the compiler prove the schedule, which is what a mutant may not pass."""
+REFUSED = "a plan that the reader refuses"
+
+
+def finish(phase, text, overlap, config, verify=False, then=None):
+    """The plan's bytes from the text of a phase. `verify`: let the compiler prove the schedule, which is what a mutant may not pass. `then`: an edit of the schedule as well."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "step.plan"
-        passes = ["sched-verify"] * verify + [f"sched-write-plan{{path={path}}}"]
         if phase == "dist":
             lower = f"graph-lower-to-sched{{mode=train overlap={str(overlap).lower()} config={{{config}}}}}"
-            pipeline = f"graph.step(graph-inline-composites),{lower},sched.plan({','.join(['sched-plan-memory', 'sched-insert-events', *passes])})"
-        else:
-            pipeline = f"sched.plan({','.join(passes)})"
-        run_passes(heddle.Program(text, {}), f"builtin.module({pipeline})")
+            text = run_passes(heddle.Program(text, {}), f"builtin.module(graph.step(graph-inline-composites),{lower},sched.plan(sched-plan-memory,sched-insert-events))")
+        text = then(text) if then else text
+        passes = ["sched-verify"] * verify + [f"sched-write-plan{{path={path}}}"]
+        run_passes(heddle.Program(text, {}), f"builtin.module(sched.plan({','.join(passes)}))")
         return path.read_bytes()
 
 
-def mutant(edit, phase, model, batch, *, verify=False, **arguments):
+def mutant(edit, phase, model, batch, *, verify=False, then=None, **arguments):
     """heddle.compile(model, batch, **arguments) whose program is `edit`'s in `phase`: "dist", what the ZeRO passes leave, or "sched", what is written into the plan. It cannot
     evaluate."""
 
@@ -46,10 +48,20 @@ def mutant(edit, phase, model, batch, *, verify=False, **arguments):
         config = re.sub(r"\\([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), recorded)
         text = edit(texts[phase])
         assert text != texts[phase], "the edit changed nothing"
-        return finish(phase, text, options["overlap"], config, verify)
+        return finish(phase, text, options["overlap"], config, verify, then)
 
     with mock.patch.object(heddle.step, "compile_program", changed):
         return heddle.compile(model, batch, **arguments)
+
+
+def caught(fails, edit, phase, model, batch, **arguments):
+    """Whether the mutant is refused as a plan, or `fails(step)`."""
+    try:
+        step = mutant(edit, phase, model, batch, **arguments)
+    except heddle.CompileError as error:
+        assert REFUSED in str(error), error
+        return True
+    return fails(step)
 
 
 def compiled(model, batch, **arguments):
