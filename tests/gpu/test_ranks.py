@@ -1,7 +1,7 @@
 """Ranks on GPUs, one process each, over NCCL: losses and weights against one rank of eager PyTorch, CUDA graphs on and off bit for bit, checkpoints. Needs GPUs.
 
-Run: torchrun --nproc-per-node N tests/gpu/test_ranks.py, with PYTHONPATH=api/python and HEDDLE_LIB_DIR=<folder of the shared libraries>. With N=1 the collectives of stages 1 to 3 are
-issued all the same, to a communicator of one; the last line is "passed" from rank 0, and the exit code says the same.
+Run: torchrun --nproc-per-node N tests/gpu/test_ranks.py, with PYTHONPATH=api/python and HEDDLE_LIB_DIR=<folder of the shared libraries>. With N=1 a plan
+has no collectives, and what is tested is a launcher's only process; the last line is "passed" from rank 0, and the exit code says the same.
 
 It bites: with the launches of graphs not counted (`BeginLaunch`), a graph's collectives missing from the flight record, or a rank's share of the batch taken twice, an assertion fails.
 """
