@@ -60,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bazel", required=True)
     parser.add_argument("--bazel-code", type=int, required=True)
+    parser.add_argument("--sanitized", nargs=3, action="append", default=[], metavar=("CONFIG", "EVENTS", "CODE"))
     parser.add_argument("--pytest", required=True)
     parser.add_argument("--pytest-code", type=int, required=True)
     options = parser.parse_args()
@@ -68,6 +69,11 @@ def main():
     if options.bazel_code and (options.bazel_code not in _EXPLAINED_CODES or not results):
         if "failed" not in results.values():
             results[f"bazel (exit code {options.bazel_code})"] = "failed"
+    for config, events, code in options.sanitized:
+        sanitized = bazel_results(events)
+        if int(code) and "failed" not in sanitized.values():
+            results[f"bazel --config={config} (exit code {code})"] = "failed"
+        results.update({f"{label} --config={config}": result for label, result in sanitized.items()})
     end_to_end = pytest_results(options.pytest)
     if options.pytest_code and "failed" not in end_to_end.values():
         results[f"tests/e2e (exit code {options.pytest_code})"] = "failed"
