@@ -37,12 +37,12 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start(ranks, *arguments, **variables):
+def start(ranks, *arguments, worker=WORKER, **variables):
     """The processes of a run without torchrun's own, which would import torch once more."""
     port = str(free_port())
     return [
         subprocess.Popen(
-            [sys.executable, WORKER, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, worker, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
                  "GLOO_SOCKET_IFNAME": "lo", **variables},
         )

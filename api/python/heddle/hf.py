@@ -4,11 +4,14 @@ The loop, data, callbacks, logging, evaluation and files are transformers' own. 
 transformers' own scheduler on that view, and `model` is brought up to date before it is evaluated, saved or handed back.
 """
 
+import contextlib
 import dataclasses
+import pathlib
 import time
 
 import torch
 import transformers
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from . import deepspeed as _deepspeed
 from ._batches import flatten_batch
@@ -44,15 +47,15 @@ def _check_arguments(args):
     optim = getattr(args.optim, "value", args.optim)
     if optim not in _OPTIMIZERS:
         raise HeddleError(f"TrainingArguments.optim={optim!r} is no optimizer of Heddle's; use one of {', '.join(_OPTIMIZERS)}")
-    if args.world_size > 1 or args.n_gpu > 1:
-        raise HeddleError(f"TrainingArguments has {args.world_size} processes and {args.n_gpu} GPUs in this one, and this version of the Trainer trains in one process, on one GPU: start it without torchrun and set CUDA_VISIBLE_DEVICES, or call heddle.compile under torchrun")
+    if args.n_gpu > 1:
+        raise HeddleError(f"TrainingArguments has {args.n_gpu} GPUs in one process, and a rank has one: start a process for each with torchrun, or set CUDA_VISIBLE_DEVICES")
 
 
 class Optimizer(torch.optim.Optimizer):
     """What transformers takes for its optimizer: groups with the model's parameters, whose moments lie in Heddle's state. `step` does nothing, the compiled step has updated."""
 
     def __init__(self, groups, defaults, names):
-        self._names, self._step, self._pending = names, None, None
+        self._names, self._step, self._pending, self._gathered = names, None, None, None
         super().__init__(groups, defaults)
 
     def attach(self, step):
@@ -86,7 +89,18 @@ class Optimizer(torch.optim.Optimizer):
     def _parameters(self):
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
+    @contextlib.contextmanager
+    def gathered(self):
+        """Within it one process alone may ask for `state_dict`; every process enters, since the moments lie on all of them."""
+        self._gathered = self.state_dict()
+        try:
+            yield
+        finally:
+            self._gathered = None
+
     def state_dict(self):
+        if self._gathered is not None:
+            return self._gathered
         if self._step is None and self._pending is not None:
             return self._pending
         order = {id(parameter): i for i, parameter in enumerate(self._parameters())}
@@ -140,7 +154,9 @@ class Trainer(transformers.Trainer):
       loss: callable(outputs, batch) -> scalar, as in heddle.compile; None takes the model's own.
 
     The loss is averaged as transformers does: over all labels of an update where the model takes `num_items_in_batch`, else over its micro-batches. `model` holds the trained weights
-    after `train()`, in evaluation and in what is saved; a callback that reads it in between calls `trainer.sync()` first.
+    after `train()`, in evaluation and in what is saved; a callback that reads it in between calls `trainer.sync()` first, on every process.
+
+    Under torchrun the processes are the ranks of the plan; data, logging and files are divided among them as transformers does.
     """
 
     def __init__(self, *args, plan=None, loss=None, **kwargs):
@@ -162,6 +178,12 @@ class Trainer(transformers.Trainer):
         """accelerate's own loss scale would look for gradients that a compiled step does not leave."""
         args = super()._build_accelerator_args(**kwargs)
         return {**args, "mixed_precision": "no"} if self.args.fp16 else args
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        if self.accelerator.num_processes > 1:
+            # Processes meet in the compiled step: wrapped for DistributedDataParallel the model would be a second meeting, and one that a capture refuses.
+            self.accelerator.prepare_model = lambda model, *args, **kwargs: model
 
     def create_optimizer(self, model=None):
         if self.optimizer is not None:
@@ -281,9 +303,25 @@ class Trainer(transformers.Trainer):
         self.sync()
         return super().evaluation_loop(*args, **kwargs)
 
-    def _save(self, output_dir=None, state_dict=None):
+    # Weights and moments are gathered: every process takes part in what one of them writes.
+
+    def save_model(self, output_dir=None, _internal_call=False):
         self.sync()
-        super()._save(output_dir, state_dict)
+        super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        with getattr(self.optimizer, "optimizer", self.optimizer).gathered():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """Moments go into Heddle's state from the host. transformers would put them on args.device, which with several processes on the CPU is a "cpu:0" that torch.load does not know."""
+        if checkpoint is None:
+            return
+        folder = pathlib.Path(checkpoint)
+        paths = [folder / name for name in (OPTIMIZER_NAME, SCHEDULER_NAME)]
+        if all(path.is_file() for path in paths):
+            for owner, path in zip((self.optimizer, self.lr_scheduler), paths):
+                owner.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
     def _finalize_training(self, *args, **kwargs):
         self.sync()
