@@ -5,7 +5,6 @@ driver for its devices at its first backward, whatever they are (the last test),
 """
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -58,12 +57,9 @@ print("forked")
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the driver's stand-in with")
     folder = tmp_path_factory.mktemp("driver")
     (folder / "driver.c").write_text(DRIVER)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "driver.c"], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "driver.c"], check=True)
     return folder
 
 
