@@ -422,7 +422,7 @@ def test_a_plan_that_cannot_be_honoured_is_refused(options, message):
 
 
 def test_deterministic_on_cuda_needs_pytorchs_switch():
-    plan = heddle.Plan(deterministic=True)
+    plan = heddle.Plan(deterministic=True, dp=1)
     plan.refuse_unsupported("cpu")
     with pytest.raises(heddle.HeddleError, match="use_deterministic_algorithms"):
         plan.refuse_unsupported("cuda")
