@@ -3,6 +3,8 @@
 // harmless, one too few would be the crash that this file prevents.
 #include "ir/graph/import.h"
 
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/SourceMgr.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 
@@ -62,7 +64,11 @@ OwningOpRef<ModuleOp> importStep(MLIRContext* context, llvm::StringRef bytes,
            "(graph_import_r1)";
     return {};
   }
-  return parseSourceString<ModuleOp>(bytes, ParserConfig(context), name);
+  // MLIR's lexer ends at the NUL behind the text, which `bytes` need not have.
+  llvm::SourceMgr sources;
+  sources.AddNewSourceBuffer(llvm::MemoryBuffer::getMemBufferCopy(bytes, name),
+                             llvm::SMLoc());
+  return parseSourceFile<ModuleOp>(sources, ParserConfig(context));
 }
 
 }  // namespace heddle::graph
