@@ -39,10 +39,9 @@ def batch_of(size, shape, rank, step, device):
     return {"input_ids": ids, "labels": ids}
 
 
-def optimizer_of(name):
-    if name == "muon":
-        return heddle.Muon(lr=2e-3, weight_decay=DECAY, adamw=heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY))
-    return heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY)
+def optimizer_of(name, state_dtype):
+    adamw = heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY, state_dtype=state_dtype)
+    return heddle.Muon(lr=2e-3, weight_decay=DECAY, state_dtype=state_dtype, adamw=adamw) if name == "muon" else adamw
 
 
 def union(intervals):
@@ -102,6 +101,7 @@ def main():
     parser.add_argument("--shape", default="1x2048", help="batch x sequence of a rank")
     parser.add_argument("--zero", type=int, default=2)
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
+    parser.add_argument("--state-dtype", default="fp32", help="of the moments and the momentum")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--losses", type=int, default=0, help="train this many steps on fresh data and print every loss instead of timing")
     parser.add_argument("--eager", action="store_true", help="with --losses: eager PyTorch in one process, for --world ranks' data")
@@ -123,7 +123,7 @@ def main():
     model = model_of(args.size, args.device)
     start = time.time()
     plan = heddle.Plan(zero=args.zero, dp=world, clip=CLIP, precision="bf16", cuda_graph=False if args.no_graph or not cuda else "auto")
-    step = heddle.compile(model, batch_of(args.size, shape, rank, 0, args.device), optimizer=optimizer_of(args.optimizer), plan=plan, device=args.device)
+    step = heddle.compile(model, batch_of(args.size, shape, rank, 0, args.device), optimizer=optimizer_of(args.optimizer, args.state_dtype), plan=plan, device=args.device)
     compile_s = time.time() - start
     parameters = sum(p.numel() for p in model.parameters())
     del model

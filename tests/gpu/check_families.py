@@ -1,8 +1,8 @@
 """heddle.check on a GPU: every family, once for each attention backend; one line each, and at the end how many of each kind.
 
-Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--precision bf16] [--big] [--padded] [--checkpointed] [--deterministic]
+Run: PYTHONPATH=api/python HEDDLE_LIB_DIR=<folder of the shared libraries> python3 tests/gpu/check_families.py [--families llama,vit] [--backends math,flash] [--precision bf16] [--big] [--padded] [--checkpointed] [--deterministic] [--runs 25]
 
-A line says `bit_identical`, or how far loss and gradients are from eager's, beside how far eager is from itself over five runs (a kernel with atomics repeats no bits).
+A line says `bit_identical`, or how far loss and gradients are from eager's, beside how far eager is from itself over --runs runs (a kernel with atomics repeats no bits).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 BACKENDS = {"math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "default": None}
 
 
-def eager_spread(model, batch, device, precision, runs=5):
+def eager_spread(model, batch, device, precision, runs):
     """The largest difference of any gradient between eager runs from one generator state."""
     state, first, largest = generator_state(device), None, 0.0
     for _ in range(runs):
@@ -81,7 +81,7 @@ def line(family, backend, args):
             return f"bit_identical {counters or ''}"
         wrong = sum(difference != 0 for difference in report.gradients.values())
         return (f"max_abs_diff {report.max_abs_diff:.3e} in {wrong}/{len(report.gradients)} gradients, loss {report.loss} against {report.eager_loss}, "
-                f"eager against itself {eager_spread(model, batch, device, precision):.3e}, first {report.first_divergence} {counters or ''}")
+                f"eager against itself {eager_spread(model, batch, device, precision, args.runs):.3e}, first {report.first_divergence} {counters or ''}")
 
 
 def main():
@@ -95,6 +95,7 @@ def main():
     parser.add_argument("--padded", action="store_true", help="the first row begins with padding")
     parser.add_argument("--checkpointed", action="store_true", help="with gradient checkpointing")
     parser.add_argument("--deterministic", action="store_true", help="both sides under torch.use_deterministic_algorithms")
+    parser.add_argument("--runs", type=int, default=5, help="of eager, for its distance from itself")
     parser.add_argument("--break-silu", action="store_true", help="eager's silu is off by one bit: a family that uses it must differ, and silu be named")
     args = parser.parse_args()
     if args.deterministic:
