@@ -4,7 +4,8 @@ Run: torchrun --nproc-per-node N tests/gpu/bench_ranks.py --size 1b --shape 4x40
 with PYTHONPATH=api/python and HEDDLE_LIB_DIR=<folder of the shared libraries>, or with the wheel installed. `--size tiny --device cpu` tries the script itself.
 
 Random weights are drawn on the device, random tokens differ by rank; bf16 compute, fp32 masters and reduction, gradient norm clipped at 1. `--eager` is the other side of `--losses`: the same weights and data on one process in eager PyTorch,
-all ranks' batches as micro-batches of one step. `exposed_ms` is read off one profiled step: time in which NCCL's kernels run and no other kernel does. `first_step_s` counts from the start of this process.
+all ranks' batches as micro-batches of one step. `exposed_ms` is read off one profiled step: time in which NCCL's kernels run and no other kernel does. `first_step_s` counts from the start of this process, and
+`starting_s` says what it went into: imports, the model on the device, heddle.compile, the first step.
 """
 
 import argparse
@@ -19,9 +20,11 @@ import heddle  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
+IMPORTED = time.time()
 SIZES = {
     "8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, vocab_size=128256),
     "1b": dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8, head_dim=64, vocab_size=128256, tie_word_embeddings=True),
+    "0.2b": dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=8, num_attention_heads=16, num_key_value_heads=8, vocab_size=32000),
     "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=256),
 }
 LR, BETAS, DECAY, CLIP = 1e-4, (0.9, 0.95), 0.1, 1.0
@@ -120,8 +123,13 @@ def main():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     free_before = torch.cuda.mem_get_info()[0] if cuda else 0
 
+    import_s = IMPORTED - PROCESS_START
+    model_start = time.time()
     model = model_of(args.size, args.device)
+    if cuda:
+        torch.cuda.synchronize()
     start = time.time()
+    model_s = start - model_start
     plan = heddle.Plan(zero=args.zero, dp=world, clip=CLIP, precision="bf16", cuda_graph=False if args.no_graph or not cuda else "auto")
     step = heddle.compile(model, batch_of(args.size, shape, rank, 0, args.device), optimizer=optimizer_of(args.optimizer, args.state_dtype), plan=plan, device=args.device)
     compile_s = time.time() - start
@@ -138,9 +146,10 @@ def main():
 
     batch = batch_of(args.size, shape, rank, 0, args.device)
     synchronize = torch.cuda.synchronize if cuda else lambda: None
+    start = time.time()
     first_loss = float(step(batch).loss)
     synchronize()
-    first_step_s = time.time() - PROCESS_START
+    first_s, first_step_s = time.time() - start, time.time() - PROCESS_START
     for _ in range(4):
         step(batch)
     times, enqueues = [], []
@@ -161,7 +170,8 @@ def main():
         print(json.dumps({
             "side": "heddle", "world": world, "size": args.size, "parameters": parameters, "shape": args.shape, "zero": args.zero, "optimizer": args.optimizer, "graph": not args.no_graph,
             "median_ms": round(median, 2), "p10_ms": round(times[len(times) // 10], 2), "p90_ms": round(times[-1 - len(times) // 10], 2), "tokens_per_s_per_gpu": round(shape[0] * shape[1] / median * 1e3),
-            "host_enqueue_ms": round(statistics.median(enqueue), 2) if enqueue else None, "device_used_gib": round(used, 2), "compile_s": round(compile_s, 2), "first_step_s": round(first_step_s, 2),
+            "host_enqueue_ms": round(statistics.median(enqueue), 2) if enqueue else None, "device_used_gib": round(used, 2), "first_step_s": round(first_step_s, 2),
+            "starting_s": {"import": round(import_s, 2), "model": round(model_s, 2), "compile": round(compile_s, 2), "step": round(first_s, 2)},
             "first_loss": first_loss, "last_loss": float(out.loss), **profile}), flush=True)
 
 

@@ -50,7 +50,7 @@ def measured(side, size, shape, args):
     if side.startswith(("adamw", "muon")):
         line = json.loads([text for text in done.stdout.splitlines() if text.startswith("{")][-1])
         return {"step_ms": line["median_ms"], "p10_ms": line["p10_ms"], "p90_ms": line["p90_ms"], "tokens": line["tokens_per_s_per_gpu"], "peak_gib": line["device_used_gib"], "first_step_s": line["first_step_s"],
-                "enqueue_ms": line["host_enqueue_ms"], "exposed_ms": line.get("exposed_ms"), "kernels_ms": line.get("kernels_ms"), "seconds": seconds}
+                "enqueue_ms": line["host_enqueue_ms"], "exposed_ms": line.get("exposed_ms"), "kernels_ms": line.get("kernels_ms"), "starting_s": line["starting_s"], "seconds": seconds}
     found = PEER_LINE.search(done.stdout)
     first = FIRST_STEP.search(done.stdout)
     if not found:
