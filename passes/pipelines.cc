@@ -307,7 +307,11 @@ void buildSchedulePhase(OpPassManager& manager,
   place.costs = options.costs;
   plan.addPass(createPlaceCollectives(place));
   // Before events: buffers that share bytes order their users.
-  plan.addPass(createPlanMemory());
+  PlanMemoryOptions memory;
+  memory.reducing = options.reducing;
+  memory.memory = options.memory;
+  memory.deviceMemory = options.deviceMemory;
+  plan.addPass(createPlanMemory(memory));
   plan.addPass(createInsertEvents());
   plan.addPass(createVerifySchedule());
 }

@@ -16,12 +16,12 @@ constexpr int kImprovementRounds = 48;
 // of 8B models under a second or so.
 constexpr int64_t kImprovementWork = 200'000'000;
 
-struct Item {
-  int64_t bytes, first, last;
-};
+using Item = BufferRequest;
 
 bool meet(const Item& a, const Item& b) {
-  return a.first <= b.last && b.first <= a.last;
+  if (a.first > b.last) return meet(b, a);
+  if (b.first <= a.last) return true;
+  return a.lastStream != b.firstStream && b.since <= a.until;
 }
 
 int64_t lowerBoundOf(const std::vector<Item>& items) {
@@ -77,23 +77,22 @@ class Placement {
 
 MemoryPlan planMemory(const std::vector<BufferRequest>& requests,
                       int64_t alignment) {
-  std::vector<Item> items;
-  for (const BufferRequest& r : requests)
-    items.push_back(
-        {(r.bytes + alignment - 1) / alignment * alignment, r.first, r.last});
+  std::vector<Item> items = requests;
+  for (Item& item : items)
+    item.bytes = (item.bytes + alignment - 1) / alignment * alignment;
   MemoryPlan plan;
   plan.lowerBound = lowerBoundOf(items);
 
   using Key = std::function<std::pair<int64_t, int64_t>(const Item&)>;
   const Key keys[] = {
       [](const Item& i) { return std::pair(-i.bytes, i.first); },
-      [](const Item& i) { return std::pair(-i.bytes, i.first - i.last); },
-      [](const Item& i) { return std::pair(i.first - i.last, -i.bytes); },
+      [](const Item& i) { return std::pair(-i.bytes, i.since - i.until); },
+      [](const Item& i) { return std::pair(i.since - i.until, -i.bytes); },
       [](const Item& i) { return std::pair(i.first, -i.bytes); },
       [](const Item& i) { return std::pair(-i.last, -i.bytes); },
       [](const Item& i) {
         return std::pair(-static_cast<int64_t>(static_cast<double>(i.bytes) /
-                                               256 * (i.last - i.first + 1)),
+                                               256 * (i.until - i.since + 1)),
                          i.first);
       },
   };

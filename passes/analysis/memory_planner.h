@@ -16,13 +16,21 @@ struct BufferRequest {
   // First and last step that touch the buffer, both included.
   int64_t first = 0;
   int64_t last = 0;
+  // Steps, around those two, in which another stream may be at work on it: a
+  // buffer that shares bytes with this one before `since` or after `until`
+  // makes no stream wait for another. Two buffers of which the first is over on
+  // the stream that the second begins on follow each other in any case.
+  int64_t since = first;
+  int64_t until = last;
+  int firstStream = 0;
+  int lastStream = 0;
 };
 
 struct MemoryPlan {
   std::vector<int64_t> offsets;
   int64_t arenaBytes = 0;
-  // The largest sum of (aligned) bytes alive at one step: no plan can be
-  // smaller.
+  // The largest sum of (aligned) bytes touched at or around one step, other
+  // streams left aside: no plan can be smaller.
   int64_t lowerBound = 0;
 };
 

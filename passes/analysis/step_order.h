@@ -45,8 +45,10 @@ class StreamClock {
   // True if step `earlier` of `stream` is over before the step given to `start`
   // last.
   bool over(int64_t earlier, uint64_t stream) const {
-    return current[stream] >= earlier;
+    return lastOver(stream) >= earlier;
   }
+  // The last step of `stream` that is over by then, -1 if none is.
+  int64_t lastOver(uint64_t stream) const { return current[stream]; }
   // The running step also waits for step `earlier`, which signals `event`.
   void join(int64_t earlier);
   void finish();

@@ -49,7 +49,20 @@ def PlanMemory : Pass<"sched-plan-memory", "::heddle::sched::PlanOp"> {
   let description = [{
     State, input and constant buffers follow each other in program order; a section's scratch buffers share bytes where their lifetimes (first to last step,
     results to the end) do not meet. Writes `scratch_bytes` and `live_lower_bound` on each section.
+
+    Bytes that are used again order the streams that use them. So a buffer that a step of another stream than the compute stream (0) touches keeps its bytes until that step is
+    over by the values that steps hand on alone, and one that such a step fills has them from when the computation that it waits for is over: no computation waits for a reduction
+    to use its bucket's bytes again, and no reduction for computation that it does not need.
+    * At most `reducing` elements on their way keep their bytes so, or as many as make the arena no larger than these do. Of more, the oldest give them up from their last step on, which `sched-place-collectives` puts where the
+      reduction is expected to be over: what uses the bytes again waits then, as a rule for nothing.
+    * Where the arena would exceed what `memory`, or nine tenths of `device-memory`, leave beside state, half of them do, and so on. At last none does, and lifetimes are first to
+      last step: the smallest arena, whose waits are the price of memory.
   }];
+  let options = [
+    Option<"reducing", "reducing", "int64_t", "500000000", "elements of gradients on their way that keep their bytes">,
+    Option<"memory", "memory", "int64_t", "0", "bytes that the plan may use on a rank; 0: not limited">,
+    Option<"deviceMemory", "device-memory", "int64_t", "0", "bytes of a rank's device where `memory` is 0: nine tenths are the limit">,
+  ];
 }
 
 def PlaceCollectives : Pass<"sched-place-collectives", "::heddle::sched::PlanOp"> {

@@ -162,6 +162,28 @@ def test_work_stands_between_a_signal_and_its_wait(llama, zero):
     assert looked > 0 or zero == 2
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+def test_computation_does_not_wait_for_packs(llama, zero):
+    """As few waits of computation for reductions as values demand, which is none, and no reduction waits for computation after its pack is complete; under `reducing` and `memory` the arena
+    is the smaller one, and computation waits. Without `until` in PlanMemory's requests computation waits in every case."""
+    sections, _ = schedule(llama[1], f"zero={zero} mesh=dp:2")
+    held, _ = schedule(llama[1], f"zero={zero} mesh=dp:2 reducing=1")
+    for name in ("micro_first", "micro_next"):
+        steps = sections[name].steps
+        assert len(sections[name].named("reduce_scatter")) > LAYERS and waits_for_reductions(steps) == 0
+        signals = {step.signal: at for at, step in enumerate(steps) if step.signal is not None}
+        for at, step in enumerate(steps):
+            filled = [i for i in range(at) if steps[i].stream == 0 and {buffer[0] for buffer in steps[i].writes} & {buffer[0] for buffer in step.reads}]
+            assert step.stream != 2 or all(steps[signals[event]].stream != 0 or signals[event] <= filled[-1] for event in step.waits), (name, at)
+        elements = sum(step.reads[0][1] // 4 for step in sections[name].named("reduce_scatter"))
+        assert held[name].scratch <= sections[name].scratch <= held[name].scratch + 4 * elements
+    if zero == 3:
+        room = schedule(llama[1], "zero=3 mesh=dp:2 memory=1000000000")[1]["kept_gathered"]["scratch_budget"]
+        least = sections["micro_next"].scratch - 1
+        tight, _ = schedule(llama[1], f"zero=3 mesh=dp:2 unshard=off memory={10**9 - room + least}")
+        assert tight["micro_next"].scratch <= least and waits_for_reductions(tight["micro_next"].steps) > 0
+
+
 def test_parameters_stay_gathered_where_memory_allows(llama):
     """On one stream every gather is exposed, so all that fits stays; the arena is under the budget whatever it is, and more room never means less kept."""
     path = llama[1]

@@ -48,6 +48,27 @@ TEST(PlanMemory, SizesAreRoundedUpToTheAlignment) {
   EXPECT_EQ(plan.lowerBound, 512);
 }
 
+BufferRequest onStreams(int64_t first, int64_t last, int64_t since,
+                        int64_t until, int firstStream, int lastStream) {
+  return {256, first, last, since, until, firstStream, lastStream};
+}
+
+TEST(PlanMemory, BytesOfAnotherStreamAreNotUsedAgainUntilItIsOver) {
+  const BufferRequest pack = onStreams(0, 1, 0, 4, 0, 1);
+  EXPECT_EQ(planMemory({pack, {256, 2, 2}}, 256).arenaBytes, 512);
+  EXPECT_EQ(planMemory({pack, {256, 4, 4}}, 256).arenaBytes, 512);
+  EXPECT_EQ(planMemory({pack, {256, 5, 5}}, 256).arenaBytes, 256);
+  // What that stream itself begins follows in any case, and may be there early.
+  EXPECT_EQ(planMemory({pack, onStreams(2, 3, 1, 4, 1, 1)}, 256).arenaBytes,
+            256);
+  EXPECT_EQ(
+      planMemory({{256, 2, 2}, onStreams(4, 5, 2, 5, 1, 1)}, 256).arenaBytes,
+      512);
+  // Lifetimes that meet do so whatever the streams.
+  EXPECT_EQ(planMemory({pack, onStreams(1, 3, 1, 4, 1, 1)}, 256).arenaBytes,
+            512);
+}
+
 TEST(PlanMemory, RandomLifetimesNeverOverlapAndRepeat) {
   for (int seed = 0; seed < 50; ++seed) {
     std::mt19937 random(seed);
