@@ -1,59 +1,14 @@
 // AdamW and its predicate on the GPU: one pass over parameter, gradient and
 // both moments; the step is skipped on the device when the gradient norm was
-// not finite. One rounding an operation, as the host reference (no fused
-// multiply-add): __fmul_rn and friends keep the compiler from contracting.
+// not finite. One rounding an operation, as the host reference.
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include "kernels/adamw_cuda.h"
+#include "kernels/elements.cuh"
 
 namespace heddle::kernels {
 namespace {
-
-__device__ float Mul(float a, float b) { return __fmul_rn(a, b); }
-__device__ float Add(float a, float b) { return __fadd_rn(a, b); }
-__device__ float Div(float a, float b) { return __fdiv_rn(a, b); }
-__device__ float Root(float a) { return __fsqrt_rn(a); }
-__device__ double Mul(double a, double b) { return __dmul_rn(a, b); }
-__device__ double Add(double a, double b) { return __dadd_rn(a, b); }
-__device__ double Div(double a, double b) { return __ddiv_rn(a, b); }
-__device__ double Root(double a) { return __dsqrt_rn(a); }
-
-template <typename T>
-__device__ T Read(const void* data, int element, long long i) {
-  switch (element) {
-    case kDeviceF16:
-      return static_cast<T>(__half2float(static_cast<const __half*>(data)[i]));
-    case kDeviceBF16:
-      return static_cast<T>(
-          __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]));
-    case kDeviceF32:
-      return static_cast<T>(static_cast<const float*>(data)[i]);
-    default:
-      return static_cast<T>(static_cast<const double*>(data)[i]);
-  }
-}
-
-template <typename T>
-__device__ void Write(void* data, int element, long long i, T value) {
-  switch (element) {
-    case kDeviceF16:
-      static_cast<__half*>(data)[i] =
-          __float2half_rn(static_cast<float>(value));
-      return;
-    case kDeviceBF16:
-      static_cast<__nv_bfloat16*>(data)[i] =
-          __float2bfloat16_rn(static_cast<float>(value));
-      return;
-    case kDeviceF32:
-      static_cast<float*>(data)[i] = static_cast<float>(value);
-      return;
-    default:
-      static_cast<double*>(data)[i] = static_cast<double>(value);
-  }
-}
 
 template <typename T>
 __global__ void AdamWKernel(AdamWDevice a) {

@@ -1,13 +1,11 @@
-// The plain-data border between the AdamW launch and its CUDA code: no other
-// header of the project enters the .cu file.
+// The plain-data border between the AdamW launch and its CUDA code.
 
 #ifndef HEDDLE_KERNELS_ADAMW_CUDA_H_
 #define HEDDLE_KERNELS_ADAMW_CUDA_H_
 
 namespace heddle::kernels {
 
-enum DeviceElement { kDeviceF16, kDeviceBF16, kDeviceF32, kDeviceF64 };
-
+// *_element: a DeviceElement.
 struct AdamWDevice {
   void* param;
   const void* grad;

@@ -1,65 +1,20 @@
-// Momentum and parameter update of Muon on the GPU, many tensors a launch. One
-// rounding an operation, as the host reference (no fused multiply-add), so the
-// bits are the same.
+// Momentum and parameter update of Muon on the GPU, many tensors a launch.
+// Invariant: one rounding an operation, as the host reference, so the bits are
+// the same. Memory is what limits both: a thread has kGroups groups of four
+// elements of every tensor it reads on their way before it uses the first, and
+// nothing that it wrote is read again.
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/elements.cuh"
 #include "kernels/muon_cuda.h"
 
 namespace heddle::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-
-__device__ float Mul(float a, float b) { return __fmul_rn(a, b); }
-__device__ float Add(float a, float b) { return __fadd_rn(a, b); }
-__device__ float Div(float a, float b) { return __fdiv_rn(a, b); }
-__device__ double Mul(double a, double b) { return __dmul_rn(a, b); }
-__device__ double Add(double a, double b) { return __dadd_rn(a, b); }
-__device__ double Div(double a, double b) { return __ddiv_rn(a, b); }
-
-template <typename T>
-__device__ T Read(const void* data, int element, long long i) {
-  switch (element) {
-    case kDeviceF16:
-      return static_cast<T>(__half2float(static_cast<const __half*>(data)[i]));
-    case kDeviceBF16:
-      return static_cast<T>(
-          __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]));
-    case kDeviceF32:
-      return static_cast<T>(static_cast<const float*>(data)[i]);
-    default:
-      return static_cast<T>(static_cast<const double*>(data)[i]);
-  }
-}
-
-__device__ __half HalfOf(float value) { return __float2half_rn(value); }
-__device__ __half HalfOf(double value) { return __double2half(value); }
-__device__ __nv_bfloat16 BFloat16Of(float value) {
-  return __float2bfloat16_rn(value);
-}
-__device__ __nv_bfloat16 BFloat16Of(double value) {
-  return __double2bfloat16(value);
-}
-
-template <typename T>
-__device__ void Write(void* data, int element, long long i, T value) {
-  switch (element) {
-    case kDeviceF16:
-      static_cast<__half*>(data)[i] = HalfOf(value);
-      return;
-    case kDeviceBF16:
-      static_cast<__nv_bfloat16*>(data)[i] = BFloat16Of(value);
-      return;
-    case kDeviceF32:
-      static_cast<float*>(data)[i] = static_cast<float>(value);
-      return;
-    default:
-      static_cast<double*>(data)[i] = static_cast<double>(value);
-  }
-}
+constexpr int kGroups = 4;
+static_assert(kMuonBlock == kThreads * 4 * kGroups, "all of a block's loads");
 
 template <typename T>
 __device__ T Lerp(T from, T to, T weight) {
@@ -82,59 +37,196 @@ __device__ const MuonEntry& EntryOf(const MuonDevice& a, int block) {
   return a.entries[low];
 }
 
+// Four elements of a type as they lie in memory, 16-bit ones in the first half.
+__device__ uint4 LoadFour(const void* data, int element, long long i) {
+  if (element == kDeviceF32) {
+    return *reinterpret_cast<const uint4*>(static_cast<const float*>(data) + i);
+  }
+  const uint2 half =
+      *reinterpret_cast<const uint2*>(static_cast<const __half*>(data) + i);
+  return {half.x, half.y, 0, 0};
+}
+
+// In assembly, since the compiler may make four stores of an assignment.
+__device__ void StoreFour(void* data, int element, long long i, uint4 four) {
+  if (element == kDeviceF32) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(
+                     static_cast<float*>(data) + i),
+                 "r"(four.x), "r"(four.y), "r"(four.z), "r"(four.w)
+                 : "memory");
+  } else {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(
+                     static_cast<__half*>(data) + i),
+                 "r"(four.x), "r"(four.y)
+                 : "memory");
+  }
+}
+
+struct Values {
+  float v[4];
+};
+
+__device__ Values Widen(int element, uint4 four) {
+  if (element == kDeviceF32)
+    return {__uint_as_float(four.x), __uint_as_float(four.y),
+            __uint_as_float(four.z), __uint_as_float(four.w)};
+  float2 low, high;
+  if (element == kDeviceBF16) {
+    low = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&four.x));
+    high = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&four.y));
+  } else {
+    low = __half22float2(*reinterpret_cast<__half2*>(&four.x));
+    high = __half22float2(*reinterpret_cast<__half2*>(&four.y));
+  }
+  return {low.x, low.y, high.x, high.y};
+}
+
+__device__ uint4 Narrow(int element, const Values& from) {
+  const float* v = from.v;
+  if (element == kDeviceF32)
+    return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
+            __float_as_uint(v[3])};
+  uint4 four = {};
+  if (element == kDeviceBF16) {
+    *reinterpret_cast<__nv_bfloat162*>(&four.x) =
+        __floats2bfloat162_rn(v[0], v[1]);
+    *reinterpret_cast<__nv_bfloat162*>(&four.y) =
+        __floats2bfloat162_rn(v[2], v[3]);
+  } else {
+    *reinterpret_cast<__half2*>(&four.x) = __floats2half2_rn(v[0], v[1]);
+    *reinterpret_cast<__half2*>(&four.y) = __floats2half2_rn(v[2], v[3]);
+  }
+  return four;
+}
+
+__device__ bool Skipped(const MuonDevice& a) {
+  return a.finite != nullptr && *a.finite == 0;
+}
+
+// What a kernel does to an element, in the arithmetic of T: the state, one of
+// the two tensors read, and the third tensor, from the state as it was stored.
+// kZeroesThird: in a step that is skipped; else that leaves everything alone.
 template <typename T>
-__global__ void MomentumKernel(const __grid_constant__ MuonDevice a) {
-  const MuonEntry& entry = EntryOf(a, static_cast<int>(blockIdx.x));
-  const long long first =
-      (static_cast<long long>(blockIdx.x) - entry.blocks_before) * kMuonBlock;
-  const bool skip = a.finite != nullptr && *a.finite == 0;
-  const T beta = static_cast<T>(a.momentum),
-          weight = static_cast<T>(1 - a.momentum),
-          divisor = static_cast<T>(a.divisor),
-          scale = a.gradient_factor == nullptr
-                      ? T(1)
-                      : static_cast<T>(*a.gradient_factor);
-  for (long long i = first + threadIdx.x;
-       i < first + kMuonBlock && i < entry.count; i += kThreads) {
-    if (skip) {
-      if (entry.third != nullptr) Write(entry.third, a.third_element, i, T(0));
-      continue;
+struct Momentum {
+  static constexpr bool kWritesFirst = false, kZeroesThird = true;
+  T beta, weight, divisor, scale;
+  bool ema, nesterov;
+  __device__ explicit Momentum(const MuonDevice& a, const MuonEntry&)
+      : beta(static_cast<T>(a.momentum)),
+        weight(static_cast<T>(1 - a.momentum)),
+        divisor(static_cast<T>(a.divisor)),
+        scale(a.gradient_factor == nullptr
+                  ? T(1)
+                  : static_cast<T>(*a.gradient_factor)),
+        ema(a.ema),
+        nesterov(a.nesterov) {}
+  // The new `second`, the momentum; `first` becomes the scaled gradient.
+  __device__ T State(T& first, T second) const {
+    if (divisor != T(1)) first = Div(first, divisor);
+    if (scale != T(1)) first = Mul(first, scale);
+    return ema ? Lerp(second, first, weight) : Add(Mul(beta, second), first);
+  }
+  // The matrix.
+  __device__ T Third(T first, T state) const {
+    return !nesterov ? state
+           : ema     ? Lerp(first, state, beta)
+                     : Add(first, Mul(beta, state));
+  }
+};
+
+template <typename T>
+struct Apply {
+  static constexpr bool kWritesFirst = true, kZeroesThird = false;
+  T decay, factor;
+  __device__ explicit Apply(const MuonDevice& a, const MuonEntry& entry)
+      : decay(static_cast<T>(a.decay)), factor(static_cast<T>(entry.factor)) {}
+  // The new `first`, the parameter.
+  __device__ T State(T& first, T second) const {
+    const T p = decay != T(1) ? Mul(first, decay) : first;
+    return Add(p, Mul(factor, second));
+  }
+  // The copy.
+  __device__ T Third(T, T state) const { return state; }
+};
+
+// A block's whole groups: from `begin` to `end`, a multiple of four.
+template <typename Update>
+__device__ void UpdateGroups(const MuonDevice& a, const MuonEntry& entry,
+                             const Update& update, long long begin,
+                             long long end) {
+  constexpr bool kFirst = Update::kWritesFirst;
+  void* const state_data = kFirst ? entry.first : entry.second;
+  const int state_element = kFirst ? a.first_element : a.second_element;
+  const long long at = begin + threadIdx.x * 4;
+  uint4 first[kGroups], second[kGroups];
+#pragma unroll
+  for (int group = 0; group < kGroups; ++group) {
+    const long long i = at + group * kThreads * 4;
+    if (i >= end) continue;
+    first[group] = LoadFour(entry.first, a.first_element, i);
+    second[group] = LoadFour(entry.second, a.second_element, i);
+  }
+  // After the loads, which need not wait for it.
+  const bool skip = Skipped(a);
+#pragma unroll
+  for (int group = 0; group < kGroups; ++group) {
+    const long long i = at + group * kThreads * 4;
+    if (i >= end || (skip && !Update::kZeroesThird)) continue;
+    Values x = Widen(a.first_element, first[group]), third{};
+    const Values y = Widen(a.second_element, second[group]);
+    if (!skip) {
+      Values state;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) state.v[e] = update.State(x.v[e], y.v[e]);
+      const uint4 stored = Narrow(state_element, state);
+      StoreFour(state_data, state_element, i, stored);
+      state = Widen(state_element, stored);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) third.v[e] = update.Third(x.v[e], state.v[e]);
     }
-    T g = Read<T>(entry.first, a.first_element, i);
-    if (divisor != T(1)) g = Div(g, divisor);
-    if (scale != T(1)) g = Mul(g, scale);
-    T m = Read<T>(entry.second, a.second_element, i);
-    m = a.ema ? Lerp(m, g, weight) : Add(Mul(beta, m), g);
-    Write(entry.second, a.second_element, i, m);
-    m = Read<T>(entry.second, a.second_element, i);
-    const T u = !a.nesterov ? m
-                : a.ema     ? Lerp(g, m, beta)
-                            : Add(g, Mul(beta, m));
-    if (entry.third != nullptr) Write(entry.third, a.third_element, i, u);
-  }
-}
-
-template <typename T>
-__global__ void ApplyKernel(const __grid_constant__ MuonDevice a) {
-  if (a.finite != nullptr && *a.finite == 0) return;
-  const MuonEntry& entry = EntryOf(a, static_cast<int>(blockIdx.x));
-  const long long first =
-      (static_cast<long long>(blockIdx.x) - entry.blocks_before) * kMuonBlock;
-  const T decay = static_cast<T>(a.decay),
-          factor = static_cast<T>(entry.factor);
-  for (long long i = first + threadIdx.x;
-       i < first + kMuonBlock && i < entry.count; i += kThreads) {
-    T p = Read<T>(entry.first, a.first_element, i);
-    if (decay != T(1)) p = Mul(p, decay);
-    p = Add(p, Mul(factor, Read<T>(entry.second, a.second_element, i)));
-    Write(entry.first, a.first_element, i, p);
     if (entry.third != nullptr)
-      Write(entry.third, a.third_element, i,
-            Read<T>(entry.first, a.first_element, i));
+      StoreFour(entry.third, a.third_element, i,
+                Narrow(a.third_element, third));
   }
 }
 
-const char* Failure() {
+template <template <typename> class Update, typename T>
+__global__ void __launch_bounds__(kThreads)
+    UpdateKernel(const __grid_constant__ MuonDevice a) {
+  const MuonEntry& entry = EntryOf(a, static_cast<int>(blockIdx.x));
+  const Update<T> update(a, entry);
+  const long long begin =
+      (static_cast<long long>(blockIdx.x) - entry.blocks_before) * kMuonBlock;
+  const long long end =
+      begin + kMuonBlock < entry.count ? begin + kMuonBlock : entry.count;
+  long long rest = begin;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (entry.groups) {
+      rest = end / 4 * 4;
+      UpdateGroups(a, entry, update, begin, rest);
+    }
+  }
+  const bool skip = Skipped(a);
+  constexpr bool kFirst = Update<T>::kWritesFirst;
+  void* const state_data = kFirst ? entry.first : entry.second;
+  const int state_element = kFirst ? a.first_element : a.second_element;
+  for (long long i = rest + threadIdx.x; i < end; i += kThreads) {
+    if (skip && !Update<T>::kZeroesThird) return;
+    T third = 0;
+    if (!skip) {
+      T x = Read<T>(entry.first, a.first_element, i);
+      const T y = Read<T>(entry.second, a.second_element, i);
+      Write(state_data, state_element, i, update.State(x, y));
+      third = update.Third(x, Read<T>(state_data, state_element, i));
+    }
+    if (entry.third != nullptr) Write(entry.third, a.third_element, i, third);
+  }
+}
+
+const char* Launch(void (*kernel)(MuonDevice), const MuonDevice& arguments,
+                   void* stream) {
+  kernel<<<arguments.blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      arguments);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
@@ -143,24 +235,16 @@ const char* Failure() {
 
 const char* LaunchMuonMomentum(const MuonDevice& arguments, bool f64,
                                void* stream) {
-  const cudaStream_t on = static_cast<cudaStream_t>(stream);
-  if (f64) {
-    MomentumKernel<double><<<arguments.blocks, kThreads, 0, on>>>(arguments);
-  } else {
-    MomentumKernel<float><<<arguments.blocks, kThreads, 0, on>>>(arguments);
-  }
-  return Failure();
+  return Launch(
+      f64 ? &UpdateKernel<Momentum, double> : &UpdateKernel<Momentum, float>,
+      arguments, stream);
 }
 
 const char* LaunchMuonApply(const MuonDevice& arguments, bool f64,
                             void* stream) {
-  const cudaStream_t on = static_cast<cudaStream_t>(stream);
-  if (f64) {
-    ApplyKernel<double><<<arguments.blocks, kThreads, 0, on>>>(arguments);
-  } else {
-    ApplyKernel<float><<<arguments.blocks, kThreads, 0, on>>>(arguments);
-  }
-  return Failure();
+  return Launch(
+      f64 ? &UpdateKernel<Apply, double> : &UpdateKernel<Apply, float>,
+      arguments, stream);
 }
 
 }  // namespace heddle::kernels

@@ -5,23 +5,21 @@
 
 #include "kernels/muon_cuda.h"
 
+#include <cstdint>
+
 #include "absl/strings/str_cat.h"
+#include "kernels/device_element_of.h"
 #include "kernels/muon.h"
 
 namespace heddle::kernels {
 namespace {
 
-int DeviceElementOf(Element element) {
-  switch (element) {
-    case Element::kF16:
-      return kDeviceF16;
-    case Element::kBF16:
-      return kDeviceBF16;
-    case Element::kF64:
-      return kDeviceF64;
-    default:
-      return kDeviceF32;  // the readers let only floating types pass
-  }
+// Whether four elements at a time lie on their own bytes.
+bool TakesGroups(const Operand& tensor) {
+  const auto address = reinterpret_cast<uintptr_t>(tensor.data);
+  return tensor.data == nullptr ||
+         (tensor.element != Element::kF64 &&
+          address % (tensor.element == Element::kF32 ? 16 : 8) == 0);
 }
 
 using Launcher = const char* (*)(const MuonDevice&, bool, void*);
@@ -64,9 +62,13 @@ absl::Status LaunchLists(const Call& call, const char* kernel,
     device.third_element = elements[2];
     f64 = wide;
     device.entries[device.count++] = {
-        first[i].data,  second[i].data,
-        third.data,     factors.empty() ? 0 : factors[i],
-        first[i].count, device.blocks};
+        first[i].data,
+        second[i].data,
+        third.data,
+        factors.empty() ? 0 : factors[i],
+        first[i].count,
+        device.blocks,
+        TakesGroups(first[i]) && TakesGroups(second[i]) && TakesGroups(third)};
     device.blocks +=
         static_cast<int>((first[i].count + kMuonBlock - 1) / kMuonBlock);
   }

@@ -3,20 +3,22 @@
 #ifndef HEDDLE_KERNELS_MUON_CUDA_H_
 #define HEDDLE_KERNELS_MUON_CUDA_H_
 
-#include "kernels/adamw_cuda.h"  // DeviceElement
+#include "kernels/device_element.h"
 
 namespace heddle::kernels {
 
 // Entries of one launch.
 constexpr int kMuonEntries = 64;
 
-// Four tensors an entry; what each is depends on the launch. nullptr: absent.
+// Three tensors an entry; what each is depends on the launch. nullptr: absent.
 struct MuonEntry {
   void *first, *second, *third;
   double factor;
   // Elements, and the blocks of all entries before.
   long long count;
   int blocks_before;
+  // Four elements of each tensor lie on their own bytes: they go together.
+  bool groups;
 };
 
 // momentum: first gradient, second momentum, third matrix.
@@ -24,8 +26,8 @@ struct MuonEntry {
 struct MuonDevice {
   MuonEntry entries[kMuonEntries];
   int count, blocks;
-  int first_element, second_element, third_element;
-  const unsigned char* finite;  // nullptr: true
+  int first_element, second_element, third_element;  // DeviceElement
+  const unsigned char* finite;                       // nullptr: true
   // momentum
   const float* gradient_factor;  // nullptr: 1
   double momentum, divisor;

@@ -7,25 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/adamw_cuda.h"
+#include "kernels/device_element_of.h"
 #include "kernels/registry.h"
 
 namespace heddle::kernels {
 namespace {
-
-int DeviceElementOf(Element element) {
-  switch (element) {
-    case Element::kF16:
-      return kDeviceF16;
-    case Element::kBF16:
-      return kDeviceBF16;
-    case Element::kF32:
-      return kDeviceF32;
-    case Element::kF64:
-      return kDeviceF64;
-    default:
-      return -1;
-  }
-}
 
 double Scalar(const Call& call, const char* name, double otherwise) {
   const auto it = call.scalars.find(name);

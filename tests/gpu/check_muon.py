@@ -1,6 +1,6 @@
 """Muon's CUDA kernels against their host references, Newton-Schulz against float64 and inside a CUDA graph, and whole steps with heddle.Muon against eager PyTorch.
 
-Run: HEDDLE_LIB_DIR=<folder of the shared libraries and libkernel_caller.so> PYTHONPATH=.:api/python python3 tests/gpu/check_muon.py [--no-steps]
+Run: HEDDLE_LIB_DIR=<folder of the shared libraries and libkernel_caller.so> PYTHONPATH=.:api/python python3 tests/gpu/check_muon.py [--no-steps | --updates]
 
 Momentum and update must have the bits of their references. Exits 1 if anything differs by more than its bound says; without a GPU it says so and exits 0.
 """
@@ -41,13 +41,20 @@ def bits(tensor):
     return tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu()
 
 
-def both(what, kernel, tensors, results, in_place=(), bound=None, **scalars):
-    """On the host, and twice on the GPU onto poisoned results; the lists named `in_place` count as results. `bound` None: the same bits."""
-    place = lambda value, device: [t.to(device, copy=True) for t in value] if isinstance(value, list) else value.to(device, copy=True)
+def both(what, kernel, tensors, results, in_place=(), bound=None, shift=0, **scalars):
+    """On the host, and twice on the GPU onto poisoned results; the lists named `in_place` count as results. `bound` None: the same bits.
+    Tensors begin `shift` elements into their memory, so that vectors do not fit."""
+
+    def one(t, device):
+        storage = torch.full((t.numel() + shift,), float("nan") if t.is_floating_point() else 1, dtype=t.dtype, device=device)
+        return storage[shift:].view(t.shape).copy_(t)
+
+    place = lambda value, device: [one(t, device) for t in value] if isinstance(value, list) else one(value, device)
     runs = []
     for device in (DEVICE, DEVICE, "cpu"):
         inputs = {key: place(value, device) for key, value in tensors.items()}
-        outputs = [None if r is None else torch.full(r.shape, float("nan") if r.is_floating_point() else 1, dtype=r.dtype, device=device) for r in results]
+        poison = lambda r: torch.full(r.shape, float("nan") if r.is_floating_point() else 1, dtype=r.dtype)
+        outputs = [None if r is None else one(poison(r), device) for r in results]
         call(kernel, inputs, [*(t for key in in_place for t in inputs[key]), *outputs], **scalars)
         runs.append([t for key in in_place for t in inputs[key]] + [t for t in outputs if t is not None])
     for i, (first, second, host) in enumerate(zip(*runs)):
@@ -61,6 +68,7 @@ def both(what, kernel, tensors, results, in_place=(), bound=None, **scalars):
     return runs[0]
 
 
+# Groups of four, what is left of them, and several blocks a tensor.
 SHAPES = [(4, 33)] * 70 + [(0, 5), (1, 1), (8192 * 3 + 5, 1), (3, 5, 7), (257, 129), (65537, 3)]
 
 
@@ -76,9 +84,10 @@ def check_updates(rng):
                 for finite in (None, True, False):
                     result = rng.choice(types)
                     more = {} if finite is None else {"finite": torch.tensor(finite)}
+                    shift = rng.choice((0, 0, 1, 2, 4))
                     divisor, nesterov, momentum = rng.choice((1, 3)), rng.choice((0, 1)), rng.choice((0.0, 0.3, 0.95))
-                    what = f"muon_momentum {form} {name(grad, state, result)} finite={finite} divisor={divisor} nesterov={nesterov}"
-                    got = both(what, "muon_momentum", {**tensors, **more}, [torch.empty(s, dtype=result) for s in shapes], ("momenta",), momentum=momentum, form=form, nesterov=nesterov, divisor=divisor)
+                    what = f"muon_momentum {form} {name(grad, state, result)} finite={finite} divisor={divisor} nesterov={nesterov} shift={shift}"
+                    got = both(what, "muon_momentum", {**tensors, **more}, [torch.empty(s, dtype=result) for s in shapes], ("momenta",), shift=shift, momentum=momentum, form=form, nesterov=nesterov, divisor=divisor)
                     if finite is False:
                         kept = all(torch.equal(bits(a), bits(b)) for a, b in zip(got, tensors["momenta"])) and all(not t.any() for t in got[len(shapes) :])
                         report(what + ": keeps and zeroes", 0.0 if kept else 1.0, 0)
@@ -93,15 +102,18 @@ def check_updates(rng):
                     copy = rng.choice((None, *types))
                     copies = [] if copy is None else [torch.empty(s, dtype=copy) for s in shapes]
                     what = f"muon_apply {scale} {name(param, update, copy)} finite={finite}"
-                    decay = rng.choice((0.0, 0.1))
-                    got = both(what, "muon_apply", {**tensors, **more}, copies, ("params",), scale=scale, lr=rng.choice((1e-4, 0.02)), lr_scale=rng.choice((1.0, 0.5)), weight_decay=decay)
+                    decay, shift = rng.choice((0.0, 0.1)), rng.choice((0, 0, 1, 2, 4))
+                    got = both(what, "muon_apply", {**tensors, **more}, copies, ("params",), shift=shift, scale=scale, lr=rng.choice((1e-4, 0.02)), lr_scale=rng.choice((1.0, 0.5)), weight_decay=decay)
                     if finite is False:
                         report(what + ": keeps", 0.0 if all(torch.equal(bits(a), bits(b)) for a, b in zip(got, tensors["params"])) else 1.0, 0)
                     count += 1
     doubles = {"grads": [torch.randn(33, 7, dtype=FP64)], "momenta": [torch.randn(33, 7, dtype=FP64)]}
     both("muon_momentum float64", "muon_momentum", doubles, [torch.empty(33, 7, dtype=FP64)], ("momenta",), momentum=0.95, form="ema")
     both("muon_apply float64", "muon_apply", {"params": doubles["grads"], "updates": doubles["momenta"]}, [], ("params",), lr=0.02, weight_decay=0.1)
-    print(f"muon_momentum and muon_apply: {count + 2} calls of {len(SHAPES)} tensors")
+    singles = [torch.randn(33, 7)]  # arithmetic in fp32 beside float64 tensors, which never go four at a time
+    both("muon_momentum float64 gradient", "muon_momentum", {"grads": doubles["grads"], "momenta": singles}, [torch.empty(33, 7, dtype=FP64)], ("momenta",), momentum=0.95)
+    both("muon_apply float64 update", "muon_apply", {"params": singles, "updates": doubles["momenta"]}, [torch.empty(33, 7, dtype=FP64)], ("params",), lr=0.02)
+    print(f"muon_momentum and muon_apply: {count + 4} calls of {len(SHAPES)} tensors")
 
 
 def check_norms(rng):
@@ -234,6 +246,7 @@ def bandwidths(elements=2**28):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--no-steps", action="store_true", help="the kernels only")
+    parser.add_argument("--updates", action="store_true", help="muon_momentum and muon_apply only")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -243,10 +256,11 @@ def main():
     torch.manual_seed(arguments.seed)
     rng = random.Random(arguments.seed)
     check_updates(rng)
-    check_norms(rng)
-    check_newton_schulz(rng)
-    bandwidths()
-    if not arguments.no_steps:
+    if not arguments.updates:
+        check_norms(rng)
+        check_newton_schulz(rng)
+        bandwidths()
+    if not arguments.no_steps and not arguments.updates:
         from tests.gpu.muon_steps import check_steps
 
         check_steps(report)

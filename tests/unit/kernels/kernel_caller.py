@@ -3,6 +3,7 @@
 The library is $HEDDLE_LIB_DIR/libkernel_caller.so (bazel build //tests/unit/kernels:kernel_caller)."""
 
 import ctypes
+import functools
 import os
 
 import torch
@@ -16,12 +17,6 @@ class _Tensor(ctypes.Structure):
 
 class _Scalar(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_double), ("address", ctypes.c_void_p), ("text", ctypes.c_char_p), ("integers", ctypes.POINTER(ctypes.c_int64)), ("count", ctypes.c_int32)]
-
-
-_library = ctypes.CDLL(os.path.join(os.environ["HEDDLE_LIB_DIR"], "libkernel_caller.so"))
-_library.heddle_call_kernel.restype = ctypes.c_char_p
-_library.heddle_call_kernel.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Tensor), ctypes.c_int, ctypes.POINTER(_Scalar), ctypes.c_int,
-                                        ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64), ctypes.c_void_p]
 
 
 def _tensor(name, tensor):
@@ -41,10 +36,22 @@ def _scalar(name, value):
     return _Scalar(name, value, None, None, None, -1)
 
 
-def call(kernel, tensors, results, **scalars):
-    """`tensors`: {name: tensor or list}. `results`: tensors that are written, None where nobody reads. `scalars`: numbers, texts, lists of integers, or float64 tensors on the GPU.
+@functools.cache
+def load(path):
+    """heddle_call_kernel of one library; the folder's of $HEDDLE_LIB_DIR is what `call` takes."""
+    function = ctypes.CDLL(path).heddle_call_kernel
+    function.restype = ctypes.c_char_p
+    tensors, number = ctypes.POINTER(_Tensor), ctypes.c_int
+    function.argtypes = [ctypes.c_char_p, number, tensors, number, tensors, number, ctypes.POINTER(_Scalar), number]
+    function.argtypes += [ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64), ctypes.c_void_p]
+    return function
+
+
+def call(kernel, tensors, results, library=None, **scalars):
+    """`tensors`: {name: tensor or list}. `results`: tensors that are written, None where nobody reads. `scalars`: numbers, texts, lists of integers, or float64 tensors on the GPU. `library`: another path than $HEDDLE_LIB_DIR's.
 
     A workspace is PyTorch's, so that a graph of PyTorch's that records the call keeps it."""
+    function = load(library or os.path.join(os.environ["HEDDLE_LIB_DIR"], "libkernel_caller.so"))
     flat = [(name.encode(), t) for name, value in tensors.items() for t in (value if isinstance(value, list) else [value])]
     inputs = (_Tensor * len(flat))(*(_tensor(name, t) for name, t in flat))
     outputs = (_Tensor * len(results))(*(_tensor(None, t) for t in results))
@@ -53,9 +60,9 @@ def call(kernel, tensors, results, **scalars):
     stream = torch.cuda.current_stream().cuda_stream if device else None
     arguments = (kernel.encode(), device, inputs, len(flat), outputs, len(results), numbers, len(scalars))
     needed = ctypes.c_int64(0)
-    error = _library.heddle_call_kernel(*arguments, None, 0, ctypes.byref(needed), stream)
+    error = function(*arguments, None, 0, ctypes.byref(needed), stream)
     if not error:
         workspace = torch.empty(needed.value, dtype=torch.uint8, device="cuda") if needed.value else None
-        error = _library.heddle_call_kernel(*arguments, workspace.data_ptr() if needed.value else None, needed.value, None, stream)
+        error = function(*arguments, workspace.data_ptr() if needed.value else None, needed.value, None, stream)
     if error:
         raise RuntimeError(error.decode())
