@@ -1,6 +1,6 @@
 """State that leaves a step and comes back: awkward parameters through checkpoints under other worlds and stages, adapters on a frozen model, and what Hugging Face loads.
 
-Each bites: with a slot's offset counted from the shard instead of the bucket when state is read (`RankGroup::GetState`), every sharded case fails.
+With a part's place in its tensor forgotten (`PartOf` in runtime/torch/session.cc) every checkpoint of the awkward ones fails.
 """
 
 import pytest
