@@ -106,7 +106,16 @@ std::string writeReproducer(const CompileOptions& options,
     return "\n(no reproducer: cannot write " + path.str().str() + ": " +
            code.message() + ")";
   file << text;
-  const TrainingPipelineOptions& pipeline = options.pipeline;
+  TrainingPipelineOptions pipeline = options.pipeline;
+  // Whoever compiles may remove his sidecars as soon as he hears of the error.
+  for (auto [sidecar, name] :
+       {std::pair(&pipeline.sidecar, ".safetensors"),
+        std::pair(&pipeline.evalSidecar, ".eval.safetensors")}) {
+    if (sidecar->empty()) continue;
+    llvm::SmallString<128> copy(path);
+    llvm::sys::path::replace_extension(copy, name);
+    if (!llvm::sys::fs::copy_file(*sidecar, copy)) *sidecar = copy.str().str();
+  }
   std::string flags = "mode=" + pipeline.mode + " mesh=" + pipeline.mesh +
                       " zero=" + std::to_string(pipeline.zero);
   flags += placementFlags(pipeline);

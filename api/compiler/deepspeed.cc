@@ -42,8 +42,15 @@ absl::StatusOr<json> Parse(const std::string& text) {
     depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
     if (depth > 64) return Bad("it nests deeper than 64 levels");
   }
-  json parsed = json::parse(text, watch, /*allow_exceptions=*/false,
-                            /*ignore_comments=*/true);
+  json parsed;
+  try {
+    parsed = json::parse(text, watch, /*allow_exceptions=*/true,
+                         /*ignore_comments=*/true);
+  } catch (const json::parse_error& error) {
+    // "[json.exception.parse_error.101] parse error at line 3, column 1: ..."
+    const std::string what = error.what();
+    return Bad("it is not JSON: " + what.substr(what.find("] ") + 2));
+  }
   if (!parsed.is_object()) return Bad("it is not a JSON object");
   if (!twice.empty())
     return Bad(absl::StrCat("the key '", twice, "' is there twice"));

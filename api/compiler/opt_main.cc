@@ -159,6 +159,11 @@ int run(std::vector<std::string> args) {
     }
     args.push_back("--train-pipeline=" + pipeline);
   }
+  // A whole step behind every error helps nobody.
+  if (llvm::none_of(args, [](llvm::StringRef arg) {
+        return arg.ltrim('-').starts_with("mlir-print-op-on-diagnostic");
+      }))
+    args.push_back("--mlir-print-op-on-diagnostic=false");
   std::vector<char*> rewritten;
   for (std::string& arg : args) rewritten.push_back(arg.data());
   rewritten.push_back(nullptr);

@@ -123,7 +123,36 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
       return step.emitError(
           "has no trainable parameter with a gradient, so there is nothing to "
           "optimize");
+    return checkSplits(step, updates);
+  }
+
+  // What nothing is split by was asked for in vain.
+  LogicalResult checkSplits(StepOp step, llvm::ArrayRef<Update> updates) {
+    for (const ParamGroup& group : options.groups) {
+      if (!group.muon) continue;
+      for (const auto& [text, unused] : group.muon->split) {
+        auto takes = [&, &text = text](const Update& update) {
+          const std::optional<MuonSettings>& muon =
+              options.groups[update.group].muon;
+          return muon &&
+                 llvm::is_contained(llvm::make_first_range(muon->split),
+                                    text) &&
+                 splitBy(text, update.role);
+        };
+        if (!llvm::any_of(updates, takes))
+          return step.emitError("split of \"")
+                 << text << "\" takes no matrix that Muon updates";
+      }
+    }
     return success();
+  }
+
+  static bool splitBy(llvm::StringRef text, ParamAttr role) {
+    llvm::Expected<llvm::GlobPattern> glob = llvm::GlobPattern::create(text);
+    if (!glob) return llvm::consumeError(glob.takeError()), true;
+    return llvm::any_of(role.getNames(), [&](Attribute name) {
+      return glob->match(llvm::cast<StringAttr>(name).getValue());
+    });
   }
 
   FailureOr<unsigned> groupOf(StepOp step, ParamAttr param,
@@ -388,9 +417,11 @@ class AppendOptimizer : public impl::AppendOptimizerBase<AppendOptimizer> {
       if (!glob)
         return refuse("split has the malformed glob \"" + text +
                       "\": " + llvm::toString(glob.takeError()));
-      for (Attribute name : update.role.getNames())
-        if (glob->match(llvm::cast<StringAttr>(name).getValue()))
-          blocks = count;
+      if (!splitBy(text, update.role)) continue;
+      if (blocks != 1 && blocks != count)
+        return refuse("split gives it " + llvm::Twine(blocks) + " and " +
+                      llvm::Twine(count) + " blocks");
+      blocks = count;
     }
     if (rows % blocks != 0)
       return refuse("its " + llvm::Twine(rows) + " rows do not split into " +

@@ -4,6 +4,7 @@
 // on it, and in no other. A value that crosses sections does so in state.
 #include "ir/dist/DistDialect.h"
 #include "ir/optim/OptimDialect.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "passes/schedule/Passes.h"
@@ -288,6 +289,33 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     return all;
   }
 
+  // {"count", "elements", "padding"} of the buckets that parameters lie in:
+  // padding is what a collective carries beside their elements.
+  static llvm::json::Object bucketsOf(graph::StepOp step) {
+    llvm::StringSet<> seen;
+    int64_t elements = 0, padding = 0;
+    mlir::Block& block = step.getBody().front();
+    for (auto [argument, role] :
+         llvm::zip(block.getArguments(), step.getArgRoles())) {
+      auto bucket = mlir::dyn_cast<dist::BucketAttr>(role);
+      if (!bucket || !seen.insert(bucket.getName().getValue()).second) continue;
+      int64_t whole =
+          bucket.getBounds().empty()
+              ? mlir::cast<mlir::RankedTensorType>(argument.getType())
+                    .getNumElements()
+              : bucket.getBounds().asArrayRef().back();
+      elements += whole;
+      padding += whole;
+      for (auto member : bucket.getMembers().getAsRange<dist::MemberAttr>())
+        padding -=
+            mlir::cast<mlir::RankedTensorType>(member.getType().getValue())
+                .getNumElements();
+    }
+    return llvm::json::Object{{"count", static_cast<int64_t>(seen.size())},
+                              {"elements", elements},
+                              {"padding", padding}};
+  }
+
   // The pass's configuration with what the passes before it decided.
   mlir::FailureOr<std::string> resolvedConfig(graph::StepOp step) {
     llvm::Expected<llvm::json::Value> parsed = llvm::json::parse(config);
@@ -300,6 +328,8 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
       (*parsed->getAsObject())["loss_average"] = *average;
     if (auto fusion = step.getFusion())
       (*parsed->getAsObject())["fusion"] = countsOf(*fusion);
+    if (llvm::any_of(step.getArgRoles(), llvm::IsaPred<dist::BucketAttr>))
+      (*parsed->getAsObject())["buckets"] = bucketsOf(step);
     // What the backward pass begins with, but for a scale that is state.
     for (auto scale : step.getBody().front().getOps<optim::LossScaleOp>())
       (*parsed->getAsObject())["loss_seed"] =

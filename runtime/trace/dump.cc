@@ -196,8 +196,10 @@ absl::Status WriteWhole(const std::string& path, const std::string& text) {
   return status;
 }
 
-absl::StatusOr<std::map<int, Dump>> ReadDumps(const std::string& directory) {
+absl::StatusOr<std::map<int, Dump>> ReadDumps(
+    const std::string& directory, std::vector<std::string>* damaged) {
   std::map<int, Dump> dumps;
+  absl::Status bad;
   std::error_code error;
   std::filesystem::directory_iterator entries(directory, error);
   if (error)
@@ -212,9 +214,13 @@ absl::StatusOr<std::map<int, Dump>> ReadDumps(const std::string& directory) {
     const std::string text((std::istreambuf_iterator<char>(file)),
                            std::istreambuf_iterator<char>());
     absl::StatusOr<Dump> dump = ParseDump(text);
-    if (!dump.ok())
-      return absl::InvalidArgumentError(
+    if (!dump.ok()) {
+      bad = absl::InvalidArgumentError(
           absl::StrCat(entry.path().string(), ": ", dump.status().message()));
+      if (damaged == nullptr) return bad;
+      damaged->push_back(absl::StrCat(name, ": ", dump.status().message()));
+      continue;
+    }
     const int rank = dump->rank;
     if (!dumps.empty() && dumps.begin()->second.world != dump->world)
       return absl::InvalidArgumentError(absl::StrCat(
@@ -224,6 +230,7 @@ absl::StatusOr<std::map<int, Dump>> ReadDumps(const std::string& directory) {
       return absl::InvalidArgumentError(absl::StrCat(
           entry.path().string(), ": a second dump of rank ", rank));
   }
+  if (dumps.empty() && !bad.ok()) return bad;
   if (dumps.empty())
     return absl::NotFoundError(
         absl::StrCat(directory, " holds no flight-recorder.rank*.json"));

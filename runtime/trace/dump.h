@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,8 +36,10 @@ std::string DumpFileName(int rank);
 
 // The dumps of a folder by rank. NotFound if it holds none; InvalidArgument
 // names the file that is not one, or two files of one rank or of two worlds.
+// Given `damaged`, files that are no dumps are left out and named there, with
+// what is wrong, as long as there is one that is.
 [[nodiscard]] absl::StatusOr<std::map<int, Dump>> ReadDumps(
-    const std::string& directory);
+    const std::string& directory, std::vector<std::string>* damaged = nullptr);
 
 // A file with this text, or what was there before.
 absl::Status WriteWhole(const std::string& path, const std::string& text);

@@ -403,7 +403,7 @@ TEST_P(Conformance, AllToAllWithDeviceCounts) {
   OnEveryRank([](Rank& rank) {
     auto comm = rank.Connect("world");
     const int64_t capacity = 3 * rank.size;
-    for (DType dtype : {DType::kBF16, DType::kF64, DType::kF8E4M3FN}) {
+    for (DType dtype : kAll) {
       std::vector<int64_t> send(rank.size, -1), received(rank.size, -1);
       Buffer input(rank.size * capacity, dtype),
           output(rank.size * capacity, dtype);
@@ -460,6 +460,56 @@ TEST_P(Conformance, GroupedCall) {
     ExpectValues(swapped.data(), dtype, rank.size * 13, [&](int64_t i) {
       return Value(static_cast<int>(i / 13), rank.rank * 13 + i % 13);
     });
+  });
+}
+
+// Parts of different sizes for their owners, dtypes side by side, in place, and
+// a member without elements: what a bucket of whole matrices is sent by.
+TEST_P(Conformance, GroupedCallOfOwnersAndDtypes) {
+  OnEveryRank([](Rank& rank) {
+    auto comm = rank.Connect("world");
+    const ValueOf own = [&](int64_t i) { return Value(rank.rank, i); };
+    const int64_t longest = 5 + 2 * rank.size;
+    Buffer counts(longest, DType::kI64), owned(longest, DType::kI64),
+        parts(rank.size * 3, DType::kBF16), nothing(0, DType::kF64);
+    Fill(counts.data(), DType::kI64, longest, own);
+    Fill(parts.at(rank.rank * 3, DType::kBF16), DType::kBF16, 3, own);
+    Collective uneven = AllToAll(nullptr, nullptr, 0, DType::kF32);
+    int64_t sent = 0, received = 0;
+    for (int q = 0; q < rank.size; ++q) {
+      uneven.send_counts.push_back(Sent(rank.rank, q));
+      uneven.recv_counts.push_back(Sent(q, rank.rank));
+      sent += uneven.send_counts.back();
+      received += uneven.recv_counts.back();
+    }
+    Buffer input(sent, DType::kF32), output(received, DType::kF32);
+    Fill(input.data(), DType::kF32, sent, own);
+    uneven.input = input.data();
+    uneven.output = output.data();
+    std::vector<Collective> group = {
+        uneven,
+        AllGather(parts.at(rank.rank * 3, DType::kBF16), parts.data(), 3,
+                  DType::kBF16),
+        Broadcast(nothing.data(), nothing.data(), 0, DType::kF64, 0)};
+    for (int root = 0; root < rank.size; ++root)
+      group.push_back(Reduce(counts.data(),
+                             root == rank.rank ? owned.data() : nullptr,
+                             5 + 2 * root, DType::kI64, root));
+    EXPECT_OK(rank.Run(*comm, group));
+    ExpectValues(parts.data(), DType::kBF16, rank.size * 3, [&](int64_t i) {
+      return Value(static_cast<int>(i / 3), i % 3);
+    });
+    ExpectValues(owned.data(), DType::kI64, 5 + 2 * rank.rank, [&](int64_t i) {
+      return Combined(Reduction::kSum, rank.size, i);
+    });
+    int64_t at = 0;
+    for (int q = 0; q < rank.size; ++q) {
+      int64_t before = 0;
+      for (int r = 0; r < rank.rank; ++r) before += Sent(q, r);
+      ExpectValues(output.at(at, DType::kF32), DType::kF32, Sent(q, rank.rank),
+                   [&](int64_t i) { return Value(q, before + i); });
+      at += Sent(q, rank.rank);
+    }
   });
 }
 

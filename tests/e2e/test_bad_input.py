@@ -105,6 +105,40 @@ def test_a_bad_program_leaves_no_plan(program, tmp_path, text, message):
     assert [path.name for path in tmp_path.iterdir()] == ["step.mlir"]
 
 
+def test_a_failed_pass_can_be_run_again(tmp_path):
+    """The one command that the error prints gives the same error: it needs nothing that was there only while the step compiled. (It lacked the constants of the program once.)"""
+    model, batch = FAMILIES["llama"](2, 16)
+    with pytest.raises(heddle.CompileError, match="memory allows 1024") as raised:
+        heddle.compile(model, batch, optimizer=heddle.AdamW(), plan=heddle.Plan(zero=3, dp=2, memory=1024))
+    message, _, command = str(raised.value).rpartition("\nreproduce with: ")
+    run = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": f"{LIBRARIES}:{os.environ['PATH']}"})
+    assert run.returncode == 1 and message in run.stderr, run.stderr
+    # The error, and which file it is about: no program behind it.
+    assert len(run.stderr.splitlines()) == 2
+    files = set(re.findall(r"/\S+/heddle-reproducer-[\w.-]+", command))
+    assert {path.rpartition(".")[2] for path in files} == {"mlir", "safetensors"}
+    for path in files:
+        os.unlink(path)
+
+
+def test_batches_that_hold_nothing():
+    model, batch = FAMILIES["llama"](2, 16)
+    step = heddle.compile(model, batch, optimizer=heddle.AdamW())
+    for nothing in (None, 3, {}, "text"):
+        with pytest.raises(heddle.HeddleError, match=f"the batch is {type(nothing).__name__} and holds no tensors; the example batch had input_ids"):
+            step(nothing)
+    with pytest.raises(heddle.HeddleError, match="the list of micro-batches is empty"):
+        step([])
+
+
+def test_a_callable_schedule_stays_in_python(tmp_path):
+    model, batch = FAMILIES["llama"](2, 16)
+    step = heddle.compile(model, batch, optimizer=heddle.AdamW(), schedule=lambda number: 1 / number)
+    with pytest.raises(heddle.HeddleError, match="a callable schedule cannot be saved into a plan; use one of heddle.schedules"):
+        step.save(tmp_path / "step.plan")
+    assert not (tmp_path / "step.plan").exists()
+
+
 SAVERS = """
 import heddle, sys
 sys.path.insert(0, sys.argv[1])

@@ -14,7 +14,7 @@ from test_zero import CLIP, micros_of, model_of, off, pairwise
 import heddle
 
 FULL = os.environ.get("HEDDLE_TEST_FULL") == "1"
-MATRIX = {"family": ["llama", "qwen3", "gpt2", "deepseek_v3"], "zero": [0, 1, 2, 3], "ranks": [1, 2, 3, 4, 8], "micros": [1, 3]}
+MATRIX = {"family": ["llama", "qwen3", "gpt2", "deepseek_v3"], "zero": [0, 1, 2, 3], "ranks": [1, 2, 3, 4, 8], "micros": [1, 3, 4]}
 KELLER_JORDAN = (3.4445, -4.7750, 2.0315)
 
 
@@ -62,19 +62,23 @@ def is_matrix(name, parameter):
 def test_free_run_in_fp64(family, zero, ranks, micros, ns):
     model = model_of(family)
     names = {name for name, parameter in model.named_parameters() if is_matrix(name, parameter)}
-    split = {next(name for name in names if "layers.0" in name or "h.0" in name): 2}
+    # Queries by head, and a stack of experts into gate and up.
+    split = {name: 4 if "q_" in name else 2 for name in names if name.endswith(("q_proj.weight", "q_b_proj.weight", "gate_up_proj"))}
+    assert split or family == "gpt2"
     optimizer = heddle.Muon(lr=2e-2, adamw=heddle.AdamW(lr=1e-3), ns=ns, split=split)
     step = heddle.compile(model, micro_batch(0, 8, 1, 8), optimizer=optimizer, plan=heddle.Plan(precision="fp64", clip=CLIP, zero=zero, dp=ranks))
     assert {name for name, state in step.optimizer_state_dict()["state"].items() if "momentum" in state} == names
     reference = model.double()
     update = Reference(reference, names, 2e-2, 1e-3, split)
-    for number in range(6):
+    for number in range(10):
         batch = joined(micros_of(number, ranks * micros))
+        gradients = step.gradients(batch) if FULL or number in (0, 9) else {}
         out = step(batch)
         reference.zero_grad()
         with Fp64Inside():
             loss = reference(**batch, use_cache=False).loss
         loss.backward()
+        assert {name: off(gradient, reference.get_parameter(name).grad) for name, gradient in gradients.items() if off(gradient, reference.get_parameter(name).grad) > 1e-9} == {}
         norm = update.step(CLIP)
         assert norm > CLIP
         assert out.loss == pytest.approx(loss.item(), rel=1e-9)
@@ -120,6 +124,9 @@ def test_a_checkpoint_keeps_momentum_across_worlds(zero, tmp_path):
         ({"params": [{"params": ["*"], "momentun": 0.9}]}, "no option 'momentun'; did you mean 'momentum'"),
         ({"params": [{"params": ["*norm*"]}, {"params": ["*proj*", "*embed*", "*lm_head*"], "use_muon": False}]}, "by Muon: it takes matrices and stacks of matrices; give it to AdamW"),
         ({"split": {"*.q_proj.weight": 7}}, "rows do not split into 7 blocks"),
+        ({"split": {"*.q_prj.weight": 2}}, r"split: '\*.q_prj.weight' takes no parameter"),
+        ({"split": {"*embed_tokens.weight": 2}}, r'split of "\*embed_tokens.weight" takes no matrix that Muon updates'),
+        ({"split": {"*.q_proj.weight": 2, "*layers.0*q_proj*": 4}}, "split gives it 2 and 4 blocks"),
         ({"scale": "rms"}, "scale='rms' is not one of"),
         ({"ns_steps": 0}, "ns_steps=0 is not in 1 to 32"),
         ({"coefficients": [(1, 2)]}, "neither a name nor a list"),

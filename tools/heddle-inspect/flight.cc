@@ -3,6 +3,7 @@
 // their records are all there.
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,8 +32,9 @@ std::string rankLine(const trace::Dump& dump) {
 }  // namespace
 
 absl::StatusOr<std::string> flightText(const std::string& directory) {
+  std::vector<std::string> damaged;
   absl::StatusOr<std::map<int, trace::Dump>> dumps =
-      trace::ReadDumps(directory);
+      trace::ReadDumps(directory, &damaged);
   if (!dumps.ok()) return dumps.status();
   const trace::Dump& first = dumps->begin()->second;
   std::string text =
@@ -41,12 +43,16 @@ absl::StatusOr<std::string> flightText(const std::string& directory) {
   for (int rank = 0; rank < first.world; ++rank) {
     const auto dump = dumps->find(rank);
     if (dump == dumps->end())
-      absl::StrAppend(&text, "  rank ", rank, ": left no record\n");
+      absl::StrAppend(&text, "  rank ", rank, ": left no record",
+                      damaged.empty() ? "" : " that can be read", "\n");
     else
       absl::StrAppend(&text, rankLine(dump->second));
   }
-  absl::StrAppend(&text, "Verdict: ", trace::Judge(first.world, *dumps).text,
-                  "\n");
+  for (const std::string& file : damaged)
+    absl::StrAppend(&text, "  damaged: ", file, "\n");
+  absl::StrAppend(&text, "Verdict",
+                  damaged.empty() ? "" : " without what is damaged", ": ",
+                  trace::Judge(first.world, *dumps).text, "\n");
   return text;
 }
 

@@ -193,6 +193,15 @@ void addDecisions(std::string& text, const Program& program) {
   using nlohmann::json;
   const json config = json::parse(program.config, nullptr, false);
   if (!config.is_object()) return;
+  if (const json& buckets = config.value("buckets", json());
+      buckets.is_object()) {
+    const int64_t elements = buckets.value("elements", int64_t{0});
+    const int64_t padding = buckets.value("padding", int64_t{0});
+    absl::StrAppend(&text, "\nBuckets: ", buckets.value("count", int64_t{0}),
+                    " of ", countText(elements), " elements in all, ",
+                    countText(padding), " of them padding (",
+                    percent(padding, elements), ")\n");
+  }
   if (const json& gradients = config.value("gradients", json());
       gradients.is_object()) {
     int64_t copied = 0, bytes = 0;

@@ -263,21 +263,24 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   for (std::vector<double>& own : losses) own.push_back(stop ? 1 : 0);
   absl::StatusOr<Numbers> all = ofAllRanks(ranks, std::move(losses), "losses");
   if (!all.ok()) return all.status();
+  const auto rounded = [&](double value) {
+    return at::scalar_tensor(value, at::kDouble).to(lossType).item<double>();
+  };
+  // As Python sums up: what the ranks have of a micro-batch in the loss's own
+  // type, so that both report the same bits.
   double sum = 0;
   for (int64_t micro = 0; micro < options.microBatches; ++micro) {
+    double round = 0;
     for (const std::vector<double>& rank : *all)
-      sum += rank[static_cast<size_t>(micro)];
+      round += rank[static_cast<size_t>(micro)];
+    sum += rounded(round);
   }
   for (const std::vector<double>& rank : *all) out.stop |= rank.back() != 0;
   if (setup.byTokens && labels == 0) {
     out.skipped = true;
     return out;
   }
-  // What one division in the loss's own type would give, as Python reports it.
-  out.loss = at::scalar_tensor(sum / (setup.byTokens ? labels : microBatches),
-                               at::kDouble)
-                 .to(lossType)
-                 .item<double>();
+  out.loss = rounded(sum / (setup.byTokens ? labels : microBatches));
   absl::StatusOr<Results> results = runSection(options, setup, "boundary", {});
   if (!results.ok()) return results.status();
   // The same on every rank.

@@ -115,6 +115,8 @@ class Splitter:
             if name not in self.shapes:
                 raise HeddleError(f"the batch has '{name}', which the example batch did not have{nearest(name, self.shapes)}")
         for name in self.shapes:
+            if not tensors:
+                raise HeddleError(f"the batch is {type(batch).__name__} and holds no tensors; the example batch had {', '.join(self.shapes)}")
             if name not in tensors:
                 raise HeddleError(f"the batch lacks '{name}', which the example batch had")
         settings = _settings(batch)

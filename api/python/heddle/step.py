@@ -556,7 +556,7 @@ class Step:
 
     def explain(self) -> dict:
         """What was compiled: operators and guards of the program; ranks; FLOPs, bytes moved and collectives by section (a micro-batch runs micro_first or micro_next, an update
-        boundary) and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not;
+        boundary); the buckets that collectives carry, their elements and how many of those are padding; and memory in bytes, all of one rank; the streams that work is spread over; how the loss is averaged; which sections run as CUDA graphs, and why others do not;
         which composites run as kernels and which as captured operators; how many matrices Newton-Schulz orthogonalises in an update, on each rank."""
         stats, memory = self._executable.stats(), collections.Counter()
         for entry in self._entries:
@@ -574,6 +574,7 @@ class Step:
             "fusion": stats["config"].get("fusion"),
             "flops": {name: section["flops"] for name, section in stats["sections"].items()},
             "bytes": {name: section["bytes"] for name, section in stats["sections"].items()},
+            "buckets": stats["config"].get("buckets"),
             "gradients": stats["config"].get("gradients"),
             "kept_gathered": stats["config"].get("kept_gathered"),
             "collectives": {name: section["collectives"] for name, section in stats["sections"].items()},

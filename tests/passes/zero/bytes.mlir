@@ -15,6 +15,7 @@
 // S2: accumulator        1 tensor      65.5 K elements   64.0 KiB
 // S2: master             1 tensor      65.5 K elements   64.0 KiB
 // S3: parameter          1 tensor      65.5 K elements   32.0 KiB
+// CHECK: Buckets: 1 of 65.5 K elements in all, 0 of them padding (0.0 %)
 // CHECK: Section micro_first
 // S2: reduce_scatter        1 x       192 KiB
 // S3: all_gather            2 x       192 KiB

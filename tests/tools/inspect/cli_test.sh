@@ -46,7 +46,14 @@ dump 1 1 "$(record 1 finished)" >records/flight-recorder.rank1.json
 expect 0 'Verdict: rank 1 is missing: all_gather f32 8 #2 of group dp \[0,1\] \(64 bytes; zero.gather in model.layers.3 at model.py:88\) has waited 2.0 s on rank 0' records
 expect 1 'takes no option' records --json x.json
 expect 1 'none holds no flight-recorder' none
+# A damaged record is named; the others are judged without it, as long as there are any.
+dump 1 1 "$(record 1 finished)" | head -c 150 >records/flight-recorder.rank1.json
+expect 0 'Verdict: rank 1 is missing|rank 1: left no record that can be read' records
+expect 0 'damaged: flight-recorder.rank1.json: ' records
+expect 0 'Verdict without what is damaged: rank 1' records
 echo '{}' >records/flight-recorder.rank1.json
+expect 0 "rank1.json: not a flight recorder's dump" records
+rm records/flight-recorder.rank0.json
 expect 1 "rank1.json: not a flight recorder's dump" records
 
 # What bad input gets.

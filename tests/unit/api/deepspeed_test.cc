@@ -228,6 +228,83 @@ TEST(DeepSpeed, WhatIsReadArrives) {
   }
 }
 
+// The keys that people's files have, written out: none may fall out of the
+// table, whatever becomes of it.
+TEST(DeepSpeed, KnowsTheKeysInUse) {
+  for (const char* key :
+       {"train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "optimizer.type",
+        "optimizer.params",
+        "optimizer.params.lr",
+        "optimizer.params.momentum",
+        "optimizer.params.weight_decay",
+        "optimizer.params.muon_lr",
+        "optimizer.params.adam_lr",
+        "optimizer.params.ns_method",
+        "scheduler.type",
+        "scheduler.params",
+        "bf16.enabled",
+        "fp16.enabled",
+        "gradient_clipping",
+        "zero_optimization.stage",
+        "zero_optimization.overlap_comm",
+        "zero_optimization.reduce_scatter",
+        "zero_optimization.contiguous_gradients",
+        "zero_optimization.reduce_bucket_size",
+        "zero_optimization.allgather_bucket_size",
+        "zero_optimization.stage3_prefetch_bucket_size",
+        "zero_optimization.stage3_param_persistence_threshold",
+        "zero_optimization.stage3_max_live_parameters",
+        "zero_optimization.sub_group_size",
+        "zero_optimization.offload_param",
+        "zero_optimization.offload_optimizer",
+        "zero_optimization.save_muon_momentum_buffer_in_memory",
+        "compile.deepcompile",
+        "compile.passes",
+        "compile.offload_parameters",
+        "compile.offload_opt_states",
+        "compile.offload_activation",
+        "compile.free_activation",
+        "compile.double_buffer",
+        "compile.symmetric_memory",
+        "compile.debug_log",
+        "expert_parallel.enabled",
+        "expert_parallel.autoep_size",
+        "expert_parallel.expert_tensor_parallel_size",
+        "expert_parallel.preset_model",
+        "expert_parallel.use_grouped_mm",
+        "expert_parallel.moe_layer_pattern",
+        "expert_parallel.router_pattern",
+        "expert_parallel.expert_pattern",
+        "expert_parallel.expert_w1",
+        "expert_parallel.expert_w2",
+        "expert_parallel.expert_w3",
+        "expert_parallel.score_func",
+        "expert_parallel.score_apply",
+        "expert_parallel.route_norm",
+        "expert_parallel.route_scale",
+        "expert_parallel.top_k",
+        "expert_parallel.num_expert_groups",
+        "expert_parallel.shared_experts_pattern",
+        "sequence_parallel_size",
+        "data_parallel_size",
+        "tensor_parallel.autotp_size",
+        "steps_per_print",
+        "wall_clock_breakdown",
+        "comms_logger",
+        "flops_profiler",
+        "tensorboard",
+        "wandb",
+        "csv_monitor",
+        "comet",
+        "checkpoint.load_universal",
+        "checkpoint.tag_validation"}) {
+    EXPECT_NE(FindDeepSpeedKey(key), nullptr) << key;
+  }
+}
+
 TEST(DeepSpeed, BatchSizesAgree) {
   const json two = {{"world_size", 2}};
   const auto batch = [](const json& config, const json& context) {
@@ -320,8 +397,9 @@ TEST(DeepSpeed, WhatIsWrongIsNamed) {
        "not log or linear"},
       {R"({"compile": {"passes": ["autosp"]}})", "sequence_parallel_size"},
       {"[1]", "not a JSON object"},
-      {"{", "not a JSON object"},
-      {"", "not a JSON object"},
+      {"{", "not JSON: parse error at line 1, column 2"},
+      {"{\n \"bf16\": {\"enabled\": true,}}", "line 2, column 27"},
+      {"", "not JSON"},
   };
   for (const auto& [text, message] : cases) {
     std::string out;
