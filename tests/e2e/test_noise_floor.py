@@ -77,7 +77,7 @@ def test_fp32_gradients_at_equal_parameters(family, zero, ranks, kind):
     assert worst(gradients, eager) <= 2e-6
     rounded = {name: gradient.bfloat16() for name, gradient in gradients.items()}
     assert worst(rounded, eager) > 2e-4
-    if zero >= 2:
+    if zero >= 2 and ranks > 1:  # One rank has no wire.
         assert worst(compiled(family, zero, ranks, kind, reduce_dtype="bf16").gradients(batch), eager) > 2e-4
 
 
