@@ -456,6 +456,7 @@ struct LowerToSchedPass : impl::LowerToSchedBase<LowerToSchedPass> {
     auto order = sliceFor(block, kept, {}, given);
     SectionLowering lowering(plan.addSection(step.getLoc(), "boundary"), order,
                              kept, given);
+    lowering.setMuonStack(muonStack);
     gatherIntoState(plan, lowering, written, order);
     if (failed(lowering.run()) ||
         failed(writeState(plan, lowering, step, written, {})))

@@ -32,6 +32,9 @@ def LowerToSched : Pass<"graph-lower-to-sched", "::mlir::ModuleOp"> {
 
     With `overlap` and more than one rank gathers run on stream `gather`, reduce-scatters and the sums they are added to on stream `reduce`; what must wait for what
     is for `sched-insert-events` to find.
+
+    Muon's matrices are taken in batches of which `muon-stack` bytes, and at least two matrices, are in flight: momentum, Newton-Schulz per shape, update, before the next. Each matrix
+    is its own whatever stands beside it, so batches change no bit.
   }];
   let options = [
     Option<"mode", "mode", "std::string", "\"replay\"", "replay or train">,
@@ -40,6 +43,7 @@ def LowerToSched : Pass<"graph-lower-to-sched", "::mlir::ModuleOp"> {
     Option<"evalSidecar", "eval-sidecar", "std::string", "\"\"", "The evaluation program's sidecar; empty: `sidecar`">,
     Option<"config", "config", "std::string", "\"{}\"", "JSON object recorded in the plan">,
     Option<"overlap", "overlap", "bool", "false", "Collectives of several ranks on streams of their own">,
+    Option<"muonStack", "muon-stack", "int64_t", "1073741824", "bytes of matrices, before and after Newton-Schulz, that are in flight at a time">,
   ];
   let dependentDialects = ["::heddle::sched::SchedDialect"];
 }

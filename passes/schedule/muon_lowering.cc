@@ -1,5 +1,5 @@
-// optim.muon -> kernel steps: momentum of all matrices, one batched
-// Newton-Schulz per shape, the update of all matrices. A rank's matrices are
+// optim.muon -> kernel steps: batch by batch, momentum of its matrices, one
+// stacked Newton-Schulz per shape, their update. A rank's matrices are
 // what `matrices` gives it, so every list has as many entries as the rank with
 // most, and a rank leaves out what it does not have. Invariant: entry j of a
 // list is the rank's j-th matrix of that shape in all lists. What would break
@@ -23,10 +23,53 @@ namespace {
 // Of one shape: per rank, its matrices in order.
 using ByRank = llvm::SmallVector<llvm::SmallVector<Matrix>>;
 
+using ByShape = llvm::MapVector<std::pair<int64_t, int64_t>, ByRank>;
+
+// Entries [first, first + count) of a shape's lists.
+struct Piece {
+  int64_t rows, columns;
+  const ByRank* own;
+  size_t first, count;
+};
+using Batch = llvm::SmallVector<Piece>;
+
 size_t longest(const ByRank& ranks) {
   size_t length = 0;
   for (const auto& own : ranks) length = std::max(length, own.size());
   return length;
+}
+
+// All matrices in batches whose stacks, read and written, take at most `bytes`,
+// except that a batch may hold two of a shape: one alone waits for itself.
+// Shapes of more are cut into even pieces.
+llvm::SmallVector<Batch> batchesOf(const ByShape& shapes, int64_t elementBytes,
+                                   int64_t bytes) {
+  llvm::SmallVector<Batch> batches;
+  int64_t room = 0;
+  for (const auto& [shape, own] : shapes) {
+    const int64_t each = 2 * shape.first * shape.second * elementBytes;
+    const int64_t count = longest(own);
+    if (batches.empty() || each * count > room) {
+      batches.emplace_back();
+      room = bytes;
+    }
+    const int64_t fit =
+        std::max<int64_t>(2, bytes / std::max<int64_t>(1, each));
+    const int64_t pieces = (count + fit - 1) / fit;
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      if (piece > 0) {
+        batches.emplace_back();
+        room = bytes;
+      }
+      const int64_t first = count * piece / pieces,
+                    end = count * (piece + 1) / pieces;
+      batches.back().push_back({shape.first, shape.second, &own,
+                                static_cast<size_t>(first),
+                                static_cast<size_t>(end - first)});
+      room -= each * (end - first);
+    }
+  }
+  return batches;
 }
 
 // The value that lies where entry `j` of each rank does, given the refs that
@@ -109,57 +152,17 @@ LogicalResult SectionLowering::lowerMuon(optim::MuonOp op) {
   int64_t ranks = 1;
   for (int64_t size : section->getParentOfType<sched::PlanOp>().getMeshSizes())
     ranks *= size;
-  llvm::MapVector<std::pair<int64_t, int64_t>, ByRank> shapes;
+  ByShape shapes;
   for (const Matrix& matrix : op.getMatrixRows()) {
     ByRank& own = shapes[{matrix.rows, matrix.columns}];
     own.resize(ranks);
     own[matrix.rank].push_back(matrix);
   }
 
-  // Lists over all shapes, and the stack of each shape.
-  llvm::SmallVector<Value> gradList, momentumList, paramList, copyList, inputs,
-      updates;
-  struct Stack {
-    llvm::SmallVector<Value> in, out;
-  };
-  llvm::SmallVector<Stack> stacks;
   auto element = mlir::cast<sched::RefType>(momenta.front().getType())
                      .getTensor()
                      .getElementType();
   if (element.getIntOrFloatBitWidth() < 32) element = builder.getF32Type();
-  for (auto& [shape, own] : shapes) {
-    size_t count = longest(own);
-    auto stackType = mlir::RankedTensorType::get(
-        {static_cast<int64_t>(count), shape.first, shape.second}, element);
-    Value in = makeBuffer(builder, loc, stackType, sched::Arena::Scratch,
-                          sched::Category::Temporary, "");
-    Value out = makeBuffer(builder, loc, stackType, sched::Arena::Scratch,
-                           sched::Category::Temporary, "");
-    Stack& stack = stacks.emplace_back();
-    for (size_t j = 0; j < count; ++j) {
-      for (auto [list, operands] :
-           {std::pair(&gradList, &grads), std::pair(&momentumList, &momenta),
-            std::pair(&paramList, &params), std::pair(&copyList, &copies)}) {
-        if (operands->empty()) continue;
-        list->push_back(entryRef(builder, loc, *operands, own, j));
-        if (!list->back())
-          return op.emitOpError(
-              "has operands that do not share one range of bytes");
-      }
-      llvm::SmallVector<int64_t> where;
-      for (const auto& mine : own) where.push_back(j < mine.size() ? 0 : -1);
-      auto type =
-          mlir::RankedTensorType::get({shape.first, shape.second}, element);
-      Window window;
-      window.offset = static_cast<int64_t>(j) * shape.first * shape.second;
-      if (ranks > 1) window.rankOffsets = where;
-      stack.in.push_back(refInto(builder, loc, type, in, window));
-      stack.out.push_back(refInto(builder, loc, type, out, window));
-    }
-    llvm::append_range(inputs, stack.in);
-    llvm::append_range(updates, stack.out);
-  }
-
   auto list = [&](size_t length) {
     return builder.getArrayAttr(llvm::SmallVector<Attribute>(length, operand));
   };
@@ -179,36 +182,79 @@ LogicalResult SectionLowering::lowerMuon(optim::MuonOp op) {
     return all;
   };
   using Args = llvm::SmallVector<std::pair<llvm::StringRef, Attribute>>;
-  Args momentumArgs = {{"grads", list(gradList.size())},
-                       {"momenta", list(gradList.size())}};
-  if (!factor.empty()) momentumArgs.push_back({"factor", operand});
-  if (!finite.empty()) momentumArgs.push_back({"finite", operand});
-  momentumArgs.append({setting("momentum"),
-                       setting("form"),
-                       setting("nesterov"),
-                       {"divisor", divisor}});
-  kernel(op, "muon_momentum", momentumArgs,
-         joined({gradList, momentumList, factor, finite}),
-         joined({momentumList, inputs}));
-  for (const Stack& stack : stacks)
-    kernel(op, "newton_schulz",
-           {{"x", list(stack.in.size())},
-            setting("ns"),
-            setting("coefficients"),
-            setting("steps"),
-            setting("dtype"),
-            setting("eps"),
-            setting("norm_eps")},
-           stack.in, stack.out);
-  Args applyArgs = {{"params", list(paramList.size())},
-                    {"updates", list(updates.size())}};
-  if (!finite.empty()) applyArgs.push_back({"finite", operand});
-  applyArgs.append({setting("scale"),
-                    {"lr", sched::RuntimeAttr::get(op.getContext(), "lr")},
-                    setting("lr_scale"),
-                    setting("weight_decay")});
-  kernel(op, "muon_apply", applyArgs, joined({paramList, updates, finite}),
-         joined({paramList, copyList}));
+  for (const Batch& batch :
+       batchesOf(shapes, element.getIntOrFloatBitWidth() / 8, muonStack)) {
+    // Lists over all shapes, and the stack of each shape.
+    llvm::SmallVector<Value> gradList, momentumList, paramList, copyList,
+        inputs, updates;
+    struct Stack {
+      llvm::SmallVector<Value> in, out;
+    };
+    llvm::SmallVector<Stack> stacks;
+    for (const Piece& piece : batch) {
+      auto stackType = mlir::RankedTensorType::get(
+          {static_cast<int64_t>(piece.count), piece.rows, piece.columns},
+          element);
+      Value in = makeBuffer(builder, loc, stackType, sched::Arena::Scratch,
+                            sched::Category::Temporary, "");
+      Value out = makeBuffer(builder, loc, stackType, sched::Arena::Scratch,
+                             sched::Category::Temporary, "");
+      Stack& stack = stacks.emplace_back();
+      for (size_t j = 0; j < piece.count; ++j) {
+        const size_t entry = piece.first + j;
+        for (auto [list, operands] :
+             {std::pair(&gradList, &grads), std::pair(&momentumList, &momenta),
+              std::pair(&paramList, &params), std::pair(&copyList, &copies)}) {
+          if (operands->empty()) continue;
+          list->push_back(entryRef(builder, loc, *operands, *piece.own, entry));
+          if (!list->back())
+            return op.emitOpError(
+                "has operands that do not share one range of bytes");
+        }
+        Window window;
+        window.offset = static_cast<int64_t>(j) * piece.rows * piece.columns;
+        if (ranks > 1)
+          for (const auto& mine : *piece.own)
+            window.rankOffsets.push_back(entry < mine.size() ? 0 : -1);
+        auto type =
+            mlir::RankedTensorType::get({piece.rows, piece.columns}, element);
+        stack.in.push_back(refInto(builder, loc, type, in, window));
+        stack.out.push_back(refInto(builder, loc, type, out, window));
+      }
+      llvm::append_range(inputs, stack.in);
+      llvm::append_range(updates, stack.out);
+    }
+    Args momentumArgs = {{"grads", list(gradList.size())},
+                         {"momenta", list(gradList.size())}};
+    if (!factor.empty()) momentumArgs.push_back({"factor", operand});
+    if (!finite.empty()) momentumArgs.push_back({"finite", operand});
+    momentumArgs.append({setting("momentum"),
+                         setting("form"),
+                         setting("nesterov"),
+                         {"divisor", divisor}});
+    kernel(op, "muon_momentum", momentumArgs,
+           joined({gradList, momentumList, factor, finite}),
+           joined({momentumList, inputs}));
+    for (const Stack& stack : stacks)
+      kernel(op, "newton_schulz",
+             {{"x", list(stack.in.size())},
+              setting("ns"),
+              setting("coefficients"),
+              setting("steps"),
+              setting("dtype"),
+              setting("eps"),
+              setting("norm_eps")},
+             stack.in, stack.out);
+    Args applyArgs = {{"params", list(paramList.size())},
+                      {"updates", list(updates.size())}};
+    if (!finite.empty()) applyArgs.push_back({"finite", operand});
+    applyArgs.append({setting("scale"),
+                      {"lr", sched::RuntimeAttr::get(op.getContext(), "lr")},
+                      setting("lr_scale"),
+                      setting("weight_decay")});
+    kernel(op, "muon_apply", applyArgs, joined({paramList, updates, finite}),
+           joined({paramList, copyList}));
+  }
   return success();
 }
 

@@ -90,6 +90,9 @@ class SectionLowering {
   // `value` is computed into `ref`, where the op that makes it can.
   void placeInto(mlir::Value value, mlir::Value ref) { wanted[value] = ref; }
 
+  // Bytes of matrices that Muon orthogonalises at a time.
+  void setMuonStack(int64_t bytes) { muonStack = bytes; }
+
   const Placements& getPlacements() const { return placements; }
 
   mlir::OpBuilder& getBuilder() { return builder; }
@@ -171,6 +174,7 @@ class SectionLowering {
       deliveries;
   // Values that are computed in their slot: the pack and its operand.
   llvm::DenseMap<mlir::Value, std::pair<dist::PackOp, unsigned>> slotOf;
+  int64_t muonStack = 0;
   Placements placements;
   mlir::OpBuilder builder;
   Liveness liveness;

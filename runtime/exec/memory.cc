@@ -104,6 +104,12 @@ absl::StatusOr<std::unique_ptr<Memory>> Memory::Create(
   return memory;
 }
 
+Memory::Spare Memory::SpareScratch(const plan::Section& section) const {
+  const uint64_t used = AlignUp(section.scratch_bytes);
+  if (used >= scratch_bytes_) return {};
+  return {static_cast<char*>(scratch_.address()) + used, scratch_bytes_ - used};
+}
+
 int64_t Memory::Offset(uint32_t value) const {
   const plan::Value& v = plan_->values[value];
   return v.offset + coordinate_ * v.rank_stride;

@@ -40,6 +40,13 @@ class Memory {
   int64_t Offset(uint32_t value) const;
   // Address of a value's first element.
   char* Address(uint32_t value) const;
+  // The part of the scratch arena that `section` does not use: `bytes` from
+  // `address` on, free while the section runs.
+  struct Spare {
+    char* address = nullptr;
+    uint64_t bytes = 0;
+  };
+  Spare SpareScratch(const plan::Section& section) const;
   int64_t coordinate() const { return coordinate_; }
   uint64_t scratch_bytes() const { return scratch_bytes_; }
   uint64_t input_bytes() const { return input_bytes_; }

@@ -39,6 +39,8 @@ class Shared {
   // can.
   void NeedWorkspace(const device::Stream* stream, size_t bytes);
   [[nodiscard]] absl::Status ReserveWorkspaces();
+  // Of all workspaces, as reserved.
+  uint64_t workspace_bytes();
   // Counts moves of all workspaces.
   uint64_t memory_version();
 

@@ -294,8 +294,8 @@ class KernelHandler final : public exec::StepHandler {
   explicit KernelHandler(std::shared_ptr<Shared> shared)
       : shared_(std::move(shared)) {}
   absl::StatusOr<std::unique_ptr<exec::PreparedStep>> Prepare(
-      const plan::Plan& plan, const plan::Section&, const plan::Step& step,
-      const exec::Memory& memory) override {
+      const plan::Plan& plan, const plan::Section& section,
+      const plan::Step& step, const exec::Memory& memory) override {
     static const KernelEntry kKernels[] = {
         {"accumulate", &Accumulate, {"dst", "src", "first"}, 1},
         {"grad_norm", &GradNorm, {"grads"}, 3},
@@ -328,7 +328,7 @@ class KernelHandler final : public exec::StepHandler {
       return std::unique_ptr<exec::PreparedStep>(
           new KernelStep(shared_, *std::move(args), entry.kernel));
     }
-    return PrepareRegistryStep(shared_, plan, step, memory);
+    return PrepareRegistryStep(shared_, plan, section, step, memory);
   }
 
  private:

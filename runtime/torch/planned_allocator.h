@@ -38,6 +38,8 @@ struct Learned {
   bool done = false;
   std::vector<Placement> placements;
   size_t workspace_bytes = 0;
+  // That is one block, of the same size every time.
+  bool exact = false;
 };
 
 // Counts over the executable's life. All but the warm-up ones must stay 0.

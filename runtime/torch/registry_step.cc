@@ -1,7 +1,9 @@
 // A plan's kernel step -> a Call of the registry. Invariant: the kernel sees
 // exactly the addresses, sizes and strides of the plan's values, and whatever
-// else it writes is workspace. A result that a kernel updates in place must lie
-// where its argument lies, or the old value would be taken for the new one.
+// else it writes is workspace: scratch that its section leaves unused, where
+// there is enough, or else reserved for it. A result that a kernel updates in
+// place must lie where its argument lies, or the old value would be taken for
+// the new one.
 
 #include "runtime/torch/registry_step.h"
 
@@ -109,6 +111,7 @@ class RegistryStep final : public exec::PreparedStep {
       }
       absl::Status status = launch_(call_);
       if (first) learned_.workspace_bytes = scope.PeakWithout({});
+      learned_.exact = workspace_ != nullptr;
       return status;
     });
   }
@@ -142,7 +145,8 @@ absl::Status CheckInPlace(const std::string& kernel,
 
 absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
     std::shared_ptr<Shared> shared, const plan::Plan& plan,
-    const plan::Step& step, const exec::Memory& memory) {
+    const plan::Section& section, const plan::Step& step,
+    const exec::Memory& memory) {
   const kernels::Kernel* kernel = kernels::Find(step.name);
   if (kernel == nullptr)
     return absl::UnimplementedError(
@@ -220,9 +224,21 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
   }
   if (absl::Status status = CheckInPlace(step.name, call); !status.ok())
     return status;
-  return std::unique_ptr<exec::PreparedStep>(new RegistryStep(
-      std::move(shared), launch, on_device ? kernel->workspace : nullptr,
-      by_blas, std::move(call), std::move(runtime)));
+  kernels::Workspace workspace = on_device ? kernel->workspace : nullptr;
+  // Steps of one stream follow each other.
+  if (workspace != nullptr && step.stream == 0 && !call.results.empty()) {
+    absl::StatusOr<int64_t> bytes = workspace(call);
+    if (!bytes.ok()) return bytes.status();
+    const exec::Memory::Spare spare = memory.SpareScratch(section);
+    if (static_cast<uint64_t>(*bytes) <= spare.bytes) {
+      call.workspace = spare.address;
+      call.workspace_bytes = *bytes;
+      workspace = nullptr;
+    }
+  }
+  return std::unique_ptr<exec::PreparedStep>(
+      new RegistryStep(std::move(shared), launch, workspace, by_blas,
+                       std::move(call), std::move(runtime)));
 }
 
 }  // namespace heddle::torch_runtime

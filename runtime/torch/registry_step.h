@@ -16,7 +16,8 @@ namespace heddle::torch_runtime {
 // is not registered or that has no code for the plan's target.
 absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
     std::shared_ptr<Shared> shared, const plan::Plan& plan,
-    const plan::Step& step, const exec::Memory& memory);
+    const plan::Section& section, const plan::Step& step,
+    const exec::Memory& memory);
 
 }  // namespace heddle::torch_runtime
 

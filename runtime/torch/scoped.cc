@@ -71,6 +71,14 @@ absl::Status Shared::ReserveWorkspaces() {
   return absl::OkStatus();
 }
 
+uint64_t Shared::workspace_bytes() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  uint64_t bytes = 0;
+  for (const auto& [stream, workspace] : workspaces_)
+    bytes += workspace->capacity();
+  return bytes;
+}
+
 uint64_t Shared::memory_version() {
   std::lock_guard<std::mutex> lock(mutex_);
   uint64_t version = 0;
@@ -105,8 +113,8 @@ absl::Status RunScoped(
       shared.counters.warmup_steps += 1;
       // A quarter on top for what depends on data and for what first fit leaves
       // unused.
-      shared.NeedWorkspace(
-          stream, learned.workspace_bytes + learned.workspace_bytes / 4);
+      const size_t margin = learned.exact ? 0 : learned.workspace_bytes / 4;
+      shared.NeedWorkspace(stream, learned.workspace_bytes + margin);
       return absl::OkStatus();
     }
     const uint64_t outside = shared.counters.outside_workspace;

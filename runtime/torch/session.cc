@@ -540,6 +540,7 @@ std::string Session::Stats() const {
       {"input_bytes", executable_->memory().input_bytes()},
       {"scratch_bytes", executable_->memory().scratch_bytes()},
       {"workspace_high_water", c.workspace_high_water.load()},
+      {"workspace_bytes", shared_->workspace_bytes()},
       {"vendor_workspace_bytes", executable_->reserved_bytes()},
       {"newton_schulz", Orthogonalised()},
       {"counters",

@@ -24,12 +24,18 @@ def phases(program, options):
 REFUSED = "a plan that the reader refuses"
 
 
-def finish(phase, text, overlap, config, verify=False, then=None):
-    """The plan's bytes from the text of a phase. `verify`: let the compiler prove the schedule, which is what a mutant may not pass. `then`: an edit of the schedule as well."""
+def recorded_config(text):
+    """The configuration that a schedule's text records."""
+    recorded = re.search(r'config = "((?:[^"\\]|\\.)*)"', text)[1]
+    return re.sub(r"\\([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), recorded)
+
+
+def finish(phase, text, overlap, config, verify=False, then=None, lower=""):
+    """The plan's bytes from the text of a phase; `lower`: more options of graph-lower-to-sched. `verify`: let the compiler prove the schedule, which is what a mutant may not pass. `then`: an edit of the schedule as well."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "step.plan"
         if phase == "dist":
-            lower = f"graph-lower-to-sched{{mode=train overlap={str(overlap).lower()} config={{{config}}}}}"
+            lower = f"graph-lower-to-sched{{mode=train overlap={str(overlap).lower()} config={{{config}}} {lower}}}"
             text = run_passes(heddle.Program(text, {}), f"builtin.module(graph.step(graph-inline-composites),{lower},sched.plan(sched-plan-memory,sched-insert-events))")
         text = then(text) if then else text
         passes = ["sched-verify"] * verify + [f"sched-write-plan{{path={path}}}"]
@@ -44,11 +50,20 @@ def mutant(edit, phase, model, batch, *, verify=False, then=None, **arguments):
     def changed(program, options, evaluation=None):
         assert not program.constants, "a mutant would lose the program's constants"
         texts, _ = phases(program, options)
-        recorded = re.search(r'config = "((?:[^"\\]|\\.)*)"', texts["sched"])[1]
-        config = re.sub(r"\\([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), recorded)
         text = edit(texts[phase])
         assert text != texts[phase], "the edit changed nothing"
-        return finish(phase, text, options["overlap"], config, verify, then)
+        return finish(phase, text, options["overlap"], recorded_config(texts["sched"]), verify, then)
+
+    with mock.patch.object(heddle.step, "compile_program", changed):
+        return heddle.compile(model, batch, **arguments)
+
+
+def lowered(lower, model, batch, **arguments):
+    """heddle.compile(model, batch, **arguments) whose program is lowered with more options of graph-lower-to-sched. It cannot evaluate."""
+
+    def changed(program, options, evaluation=None):
+        texts, _ = phases(program, options)
+        return finish("dist", texts["dist"], options["overlap"], recorded_config(texts["sched"]), verify=True, lower=lower)
 
     with mock.patch.object(heddle.step, "compile_program", changed):
         return heddle.compile(model, batch, **arguments)

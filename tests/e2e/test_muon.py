@@ -8,7 +8,9 @@ import os
 
 import pytest
 import torch
+from mutation import lowered
 from reference import Fp64Inside, joined, micro_batch, one_thread  # noqa: F401
+from small import Net, rows
 from test_zero import CLIP, micros_of, model_of, off, pairwise
 
 import heddle
@@ -135,3 +137,27 @@ def test_a_checkpoint_keeps_momentum_across_worlds(zero, tmp_path):
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(heddle.HeddleError, match=message):
         heddle.compile(model_of("llama"), micro_batch(0, 8, 1, 8), optimizer=heddle.Muon(lr=1e-2, adamw=heddle.AdamW(lr=1e-3), **arguments), plan=heddle.Plan(precision="fp32", dp=2))
+
+
+class Deep(Net):
+    """Ten matrices of five shapes."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = [5, *[16] * 7, 24, 16]
+        self.layers, self.last = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)), torch.nn.Linear(16, 3)
+
+
+@pytest.mark.parametrize("zero, ranks, ns", [(0, 1, "gram"), (0, 1, "standard"), (1, 2, "gram"), (3, 3, "standard")])
+def test_batches_change_no_bit(zero, ranks, ns):
+    """Matrices two at a time and all at once: the same losses and weights, bit for bit, in a smaller arena. With pieces that begin at entry 0 of their shape it fails."""
+    states, arenas = [], []
+    for stack in (1, 2**30):
+        optimizer = heddle.Muon(lr=1e-2, ns=ns, adamw=heddle.AdamW(lr=1e-3))
+        step = lowered(f"muon-stack={stack}", Deep(), rows(0, 2, torch.float32), optimizer=optimizer, plan=heddle.Plan(zero=zero, dp=ranks, clip=1.0))
+        losses = [float(step(rows(number, 2 * ranks, torch.float32)).loss) for number in range(3)]
+        states.append((losses, step.state_dict()))
+        arenas.append(step.explain()["sections"]["boundary"]["scratch_bytes"])
+        assert step.explain()["newton_schulz"]["matrices"] == 10
+    assert states[0][0] == states[1][0] and all(torch.equal(states[0][1][name], tensor) for name, tensor in states[1][1].items())
+    assert ranks > 1 or arenas[0] < arenas[1] // 2
