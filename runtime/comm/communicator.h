@@ -29,11 +29,12 @@ class Communicator {
   // Takes part in `collectives`, which run as one grouped call and must not
   // read what another of them writes. Memory stays valid until they are done.
   //
-  // Host backends: with `stream` the call enqueues and returns; a failure ends
-  // the communicator and shows up in status() and in the next call. With
-  // nullptr the calling thread does the work and gets the result: that is what
-  // a step handler wants, since it is already on its stream's thread.
-  // NCCL: `stream` is required, the call enqueues.
+  // Host backends: memory of a GPU is InvalidArgument. With `stream` the call
+  // enqueues and returns; a failure ends the communicator and shows up in
+  // status() and in the next call. With nullptr the calling thread does the
+  // work and gets the result: that is what a step handler wants, since it is
+  // already on its stream's thread. NCCL: `stream` is required, the call
+  // enqueues.
   [[nodiscard]] virtual absl::Status Issue(
       absl::Span<const Collective> collectives, device::Stream* stream) = 0;
   [[nodiscard]] absl::Status Issue(const Collective& collective,

@@ -3,10 +3,12 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "runtime/device/host_access.h"
 
 namespace heddle::comm {
 
@@ -57,6 +59,17 @@ trace::Record RecordOf(absl::Span<const Collective> collectives,
   return record;
 }
 
+namespace {
+
+std::string OriginText(const Collective& c) {
+  return c.origin == nullptr
+             ? std::string()
+             : absl::StrCat(" (", c.origin->op, " ", c.origin->module, " ",
+                            c.origin->source, ")");
+}
+
+}  // namespace
+
 absl::Status ValidateAll(absl::Span<const Collective> collectives,
                          const Group& group) {
   if (collectives.empty())
@@ -65,15 +78,39 @@ absl::Status ValidateAll(absl::Span<const Collective> collectives,
   for (const Collective& c : collectives) {
     absl::Status status = Validate(c, group);
     if (status.ok()) continue;
-    std::string place;
-    if (c.origin != nullptr)
-      place = absl::StrCat(" (", c.origin->op, " ", c.origin->module, " ",
-                           c.origin->source, ")");
     return absl::InvalidArgumentError(
-        absl::StrCat(status.message(), ", group ", group.name, place));
+        absl::StrCat(status.message(), ", group ", group.name, OriginText(c)));
   }
   return absl::OkStatus();
 }
+
+namespace {
+
+// The host's loads and stores would end the process.
+absl::Status OnTheHost(absl::Span<const Collective> collectives,
+                       const Group& group) {
+  for (const Collective& c : collectives) {
+    const std::pair<const char*, const void*> parts[] = {
+        {"input is", c.input},
+        {"output is", c.output},
+        {"send counts are", c.device_send_counts},
+        {"receive counts are", c.device_recv_counts}};
+    for (const auto& [part, address] : parts) {
+      const char* target =
+          address == nullptr ? nullptr : device::DeviceOfMemory(address);
+      if (target == nullptr) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          KindName(c.kind), " of group ", group.name,
+          " runs on the host and its ", part, " in memory of ", target,
+          "; copy it to the host first, or connect the "
+          "group through a backend of ",
+          target, OriginText(c)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 HostCommunicator::HostCommunicator(Group group, trace::FlightRecorder* recorder)
     : Communicator(std::move(group)), recorder_(recorder) {
@@ -94,6 +131,14 @@ void HostCommunicator::Break(const absl::Status& why) {
 absl::Status HostCommunicator::Issue(absl::Span<const Collective> collectives,
                                      device::Stream* stream) {
   if (absl::Status s = ValidateAll(collectives, group()); !s.ok()) return s;
+  if (absl::Status s = OnTheHost(collectives, group()); !s.ok()) return s;
+  // Such a stream takes work by its native handle, and would run this before
+  // what was given to it earlier.
+  if (stream != nullptr && stream->native() != nullptr)
+    return absl::InvalidArgumentError(
+        absl::StrCat(KindName(collectives[0].kind), " of group ", group().name,
+                     " runs on the host and was given a GPU's stream",
+                     OriginText(collectives[0])));
   if (absl::Status s = status(); !s.ok()) return s;
   const uint64_t ticket =
       recorder_ == nullptr

@@ -257,6 +257,9 @@ absl::Status World::Fail(const absl::Status& why) {
   // An error that a collective gave is a symptom; the records tell the cause.
   const std::string reason(why.message());
   if (!recorder_.failed()) recorder_.SetFailure(reason);
+  // Before the others hear of it: who judges finds the cause, however long this
+  // rank's watchdog takes to come by.
+  (void)PostDump();
   Raise(reason);
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [&] { return concluded_; });
@@ -311,11 +314,17 @@ void World::Watch() {
   }
 }
 
+absl::Status World::PostDump(trace::Dump* posted) {
+  trace::Dump own = trace::Recent(recorder_.Snapshot(), kPostedRecords);
+  const absl::Status set =
+      store_->Set(RankKey("dump", rank_), trace::DumpJson(own));
+  if (posted != nullptr) *posted = std::move(own);
+  return set;
+}
+
 std::map<int, trace::Dump> World::CollectDumps(bool& store_gone) {
   std::map<int, trace::Dump> dumps;
-  const trace::Dump own = trace::Recent(recorder_.Snapshot(), kPostedRecords);
-  dumps[rank_] = own;
-  store_gone = !store_->Set(RankKey("dump", rank_), trace::DumpJson(own)).ok();
+  store_gone = !PostDump(&dumps[rank_]).ok();
   // A failure that was noticed early leaves more time for ranks that a busy
   // machine keeps from answering.
   const absl::Duration idle = absl::FromChrono(
@@ -416,9 +425,7 @@ void World::Leave() {
     left_ = true;
   }
   recorder_.SetLeft();
-  const trace::Dump dump = trace::Recent(recorder_.Snapshot(), kPostedRecords);
-  if (!store_->Set(RankKey("dump", rank_), trace::DumpJson(dump)).ok() ||
-      !store_->Set(RankKey("left", rank_), "1").ok() ||
+  if (!PostDump().ok() || !store_->Set(RankKey("left", rank_), "1").ok() ||
       rank_ != options_.store_host)
     return;
   const absl::Time end = absl::Now() + options_.deadline;

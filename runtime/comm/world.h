@@ -123,6 +123,8 @@ class World {
   bool Stalled() const;
   void Raise(const std::string& reason);
   void Conclude();
+  // Gives this rank's flight record to the others; a copy of it to `posted`.
+  absl::Status PostDump(trace::Dump* posted = nullptr);
   std::map<int, trace::Dump> CollectDumps(bool& store_gone);
   void AwaitOthers(const std::map<int, trace::Dump>& dumps);
 

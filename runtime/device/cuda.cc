@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/device/host_access.h"
 
 #ifdef HEDDLE_HAVE_CUDA
 #include <cuda_runtime_api.h>
@@ -98,6 +99,17 @@ class CudaAllocator : public Allocator {
   }
   void Free(void* address) override { cudaFree(address); }
 };
+
+// Any GPU's memory, whoever reserved it; pinned and managed memory is the
+// host's too.
+const char* OnGpu(const void* address) {
+  cudaPointerAttributes attributes;
+  if (cudaPointerGetAttributes(&attributes, address) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  return attributes.type == cudaMemoryTypeDevice ? "cuda" : nullptr;
+}
 
 class CudaDevice : public Device {
  public:
@@ -208,6 +220,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int index) {
           FromCuda(cudaSetDevice(index), "cannot use the GPU");
       !status.ok())
     return status;
+  AddMemoryProbe(&OnGpu);
   return std::unique_ptr<Device>(new CudaDevice());
 }
 

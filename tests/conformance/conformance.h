@@ -60,6 +60,12 @@ class Conformance
   int size() const { return std::get<1>(GetParam()); }
 };
 
+// Host backends: memory and streams that are a GPU's give an error which says
+// so, and the communicator goes on with memory of the host. The memory is a
+// fake's, which no load survives: without HostCommunicator's question the test
+// ends with a signal.
+void ExpectRefusesDeviceMemory(Backend& backend);
+
 std::string CaseName(
     const ::testing::TestParamInfo<Conformance::ParamType>& info);
 

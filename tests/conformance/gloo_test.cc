@@ -47,6 +47,11 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values(3), ::testing::Values(true)),
     CaseName);
 
+TEST(Gloo, RefusesMemoryOfADevice) {
+  GlooWorld world(1);
+  ExpectRefusesDeviceMemory(world.Rank(0));
+}
+
 // Random normal numbers, whose sums depend on the order.
 std::vector<std::vector<float>> RandomSums(
     int size, const std::function<Backend&(int)>& backend) {

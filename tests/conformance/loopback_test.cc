@@ -181,6 +181,11 @@ TEST(Loopback, ARankThatLeavesEndsThoseWhoWait) {
   EXPECT_TRUE(Says(results[1], "rank 2 has left")) << results[1];
 }
 
+TEST(Loopback, RefusesMemoryOfADevice) {
+  ThreadWorld world(1);
+  ExpectRefusesDeviceMemory(world.Rank(0));
+}
+
 TEST(Loopback, GroupsAreCheckedWhenMade) {
   LoopbackWorld world(2);
   auto backend = world.RankBackend(0);
