@@ -33,7 +33,7 @@ const char* const kUsage =
     "  --seed N              of the step's random operators (0)\n"
     "  --device D            cpu or cuda; must be the plan's\n"
     "  --ranks N             must be the plan's: threads of this process, or "
-    "under torchrun --no-python processes\n"
+    "processes under torchrun --no-python, which wants -- before heddle-run\n"
     "  --deadline S          seconds without progress after which ranks give "
     "up on one that they wait for; default HEDDLE_DEADLINE, else 60\n"
     "  --dumps DIR           flight records of a failed run, for "

@@ -85,11 +85,15 @@ def test_measured_collectives_price_the_plan(model):
     """Processes over gloo and threads in memory: one file, the first rank's, with every kind of collective; the losses are those of a run that is not measured. Without the prices of
     collectives in heddle-inspect fewer operators are as measured."""
     plan = model / f"token_zero3_{RANKS}.plan"
-    threads = lambda *more: subprocess.run(command(model, *more), env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)  # noqa: E731
-    assert threads("--log", model / "plain.jsonl").returncode == 0
-    for measured in (lambda: [threads("--measure", "--log", model / "log.jsonl")], lambda: [subprocess.CompletedProcess([], *result) for result in ended(start(model, "--measure", "--log", model / "log.jsonl"))]):
-        results = measured()
-        assert all(result.returncode == 0 for result in results), results
+
+    def threads(*more):
+        done = subprocess.run(command(model, *more), env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        return [(done.returncode, done.stdout, done.stderr)]
+
+    threads("--log", model / "plain.jsonl")
+    for run in (threads, lambda *more: ended(start(model, *more))):
+        results = run("--measure", "--log", model / "log.jsonl")
+        assert {code for code, _, _ in results} == {0}, results
         assert losses(model / "log.jsonl") == losses(model / "plain.jsonl")
         file = model / f"{plan.name}.costs.json"
         costs = json.loads(file.read_text())
