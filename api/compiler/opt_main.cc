@@ -21,6 +21,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
+#include "mlir/Support/ToolUtilities.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "passes/pipelines.h"
 
@@ -120,17 +121,20 @@ int run(std::vector<std::string> args) {
     asksOnly |= llvm::StringRef(arg).ltrim('-').starts_with("help") ||
                 llvm::StringRef(arg).ltrim('-').starts_with("version") ||
                 llvm::StringRef(arg).ltrim('-').starts_with("show-dialects");
-  // MLIR's parser recurses and has no limit.
   if (auto bytes = asksOnly ? nullptr : peek(input)) {
-    llvm::StringRef text = bytes->getBuffer();
-    unsigned line =
-        text.starts_with("ML\xefR") ? 0 : graph::nestedTooDeepAt(text);
-    if (line)
-      return fail((input.empty() ? "<stdin>" : input) + ":" +
-                  std::to_string(line) + ": more than " +
-                  std::to_string(graph::kMaxNesting) +
-                  " brackets are open at once; no captured step is nested like "
-                  "this (graph_import_r1)");
+    llvm::SmallVector<llvm::StringRef> texts{bytes->getBuffer()};
+    for (const std::string& arg : args)
+      if (llvm::StringRef(arg).ltrim('-').starts_with("split-input-file")) {
+        texts.clear();
+        bytes->getBuffer().split(texts, mlir::kDefaultSplitMarker);
+      }
+    unsigned before = 0;
+    for (llvm::StringRef text : texts) {
+      if (graph::Hazard hazard = graph::hazardIn(text))
+        return fail((input.empty() ? "<stdin>" : input) + ":" +
+                    std::to_string(before + hazard.line) + ": " + hazard.what);
+      before += text.count('\n');
+    }
   }
   if (hasPipeline) {
     if (takeFlag(args, "stop-after", stopAfter))

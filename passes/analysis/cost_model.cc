@@ -46,8 +46,24 @@ int64_t wireBytes(const std::string& collective, int64_t ranks,
   return collective == "all_reduce" ? 2 * once : once;
 }
 
-std::string readMeasuredCosts(const std::string& path,
-                              std::map<std::string, double>& seconds) {
+std::optional<double> MeasuredCosts::ofStep(
+    const std::string& signature) const {
+  auto known = steps.find(signature);
+  if (known == steps.end()) return std::nullopt;
+  return known->second;
+}
+
+std::optional<double> MeasuredCosts::ofCollective(const std::string& collective,
+                                                  const std::string& axis,
+                                                  int64_t ranks,
+                                                  int64_t wireBytes) const {
+  auto known = collectives.find({collective, axis, ranks});
+  if (known == collectives.end()) return std::nullopt;
+  return known->second.seconds +
+         static_cast<double>(wireBytes) / known->second.bytesPerSecond;
+}
+
+std::string readMeasuredCosts(const std::string& path, MeasuredCosts& costs) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return path + ": cannot read the file of costs";
   const std::string text((std::istreambuf_iterator<char>(file)),
@@ -59,8 +75,18 @@ std::string readMeasuredCosts(const std::string& path,
         return path + ": costs of version " + std::to_string(version) +
                ", this reads 1; measure again";
       for (const nlohmann::json& entry : json.at("operators"))
-        seconds[entry.at("operator").get<std::string>()] =
+        costs.steps[entry.at("operator").get<std::string>()] =
             entry.at("microseconds").get<double>() * 1e-6;
+      for (const nlohmann::json& entry :
+           json.value("collectives", nlohmann::json::array())) {
+        MeasuredCosts::Line line{entry.at("microseconds").get<double>() * 1e-6,
+                                 entry.at("bytes_per_second").get<double>()};
+        if (!(line.seconds >= 0) || !(line.bytesPerSecond > 0))
+          return path + ": a collective's time cannot be; measure again";
+        costs.collectives[{entry.at("collective").get<std::string>(),
+                           entry.at("axis").get<std::string>(),
+                           entry.at("ranks").get<int64_t>()}] = line;
+      }
       return "";
     }
   } catch (const nlohmann::json::exception&) {

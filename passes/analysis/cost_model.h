@@ -8,7 +8,9 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <tuple>
 
 namespace heddle {
 
@@ -40,10 +42,26 @@ double collectiveSeconds(const DeviceCost& cost, int64_t ranks,
 int64_t wireBytes(const std::string& collective, int64_t ranks,
                   int64_t wholeBytes);
 
-// Seconds by a step's signature, from a file that heddle-run --measure wrote.
+// What a file that heddle-run --measure wrote says.
+struct MeasuredCosts {
+  // Seconds by a step's signature.
+  std::map<std::string, double> steps;
+  // By collective, axis and ranks: seconds at the start, and the bytes that
+  // reach a rank in one more.
+  struct Line {
+    double seconds = 0, bytesPerSecond = 0;
+  };
+  std::map<std::tuple<std::string, std::string, int64_t>, Line> collectives;
+
+  // Nothing where the file does not say.
+  std::optional<double> ofStep(const std::string& signature) const;
+  std::optional<double> ofCollective(const std::string& collective,
+                                     const std::string& axis, int64_t ranks,
+                                     int64_t wireBytes) const;
+};
+
 // Returns "" or why the file cannot be used.
-std::string readMeasuredCosts(const std::string& path,
-                              std::map<std::string, double>& seconds);
+std::string readMeasuredCosts(const std::string& path, MeasuredCosts& costs);
 
 }  // namespace heddle
 

@@ -33,6 +33,15 @@ int64_t bytesOf(Value ref) {
              .elementBytes;
 }
 
+std::string axisOf(sched::CollectiveOp collective) {
+  for (auto [name, arg] :
+       llvm::zip(collective.getArgNames().getAsValueRange<mlir::StringAttr>(),
+                 collective.getArgs()))
+    if (name == "axis")
+      if (auto axis = mlir::dyn_cast<mlir::StringAttr>(arg)) return axis.str();
+  return "";
+}
+
 // Prices the steps of a plan.
 class Prices {
  public:
@@ -52,16 +61,19 @@ class Prices {
       llvm::StringRef name = collective.getCallee();
       Value whole = name == "reduce_scatter" ? collective.getReads()[0]
                                              : collective.getWrites()[0];
-      return collectiveSeconds(cost, ranks,
-                               wireBytes(name.str(), ranks, bytesOf(whole)));
-    }
-    if (!measured.empty()) {
-      auto known = measured.find(signatureOf(step));
-      if (known != measured.end()) {
+      int64_t wire = wireBytes(name.str(), ranks, bytesOf(whole));
+      if (std::optional<double> seconds = measured.ofCollective(
+              name.str(), axisOf(collective), ranks, wire)) {
         ++found;
-        return known->second;
+        return *seconds;
       }
+      return collectiveSeconds(cost, ranks, wire);
     }
+    if (!measured.steps.empty())
+      if (std::optional<double> seconds = measured.ofStep(signatureOf(step))) {
+        ++found;
+        return *seconds;
+      }
     int64_t flops = 0, bytes = 0;
     if (auto attr = step->getAttrOfType<mlir::IntegerAttr>("flops"))
       flops = attr.getInt();
@@ -76,7 +88,7 @@ class Prices {
   const DeviceCost& cost;
   std::string precision;
   int64_t ranks = 1;
-  std::map<std::string, double> measured;
+  MeasuredCosts measured;
 };
 
 // A step, and what of it decides where it stands.

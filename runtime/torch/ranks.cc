@@ -6,11 +6,14 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/DeviceGuard.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -132,27 +135,28 @@ absl::Status Ranks::Connect(const Ranks* other, const plan::Plan& plan) {
   // What is said of a plan below is true of one that has been checked.
   if (absl::Status status = plan::Verify(plan); !status.ok()) return status;
   if (absl::Status status = Agree(plan); !status.ok()) return status;
-  comm::Backend* backend = nullptr;
-  if (plan.target != "cpu") {
-    absl::StatusOr<std::shared_ptr<comm::World>> world =
-        group_->World(group_->first());
-    if (!world.ok()) return world.status();
-    absl::StatusOr<comm::Backend*> device =
-        process_ != nullptr ? process_->Device() : AddNccl(**world);
-    if (!device.ok()) return device.status();
-    backend = *device;
-  }
+  absl::StatusOr<comm::Backend*> backend = Transport(plan.target);
+  if (!backend.ok()) return backend.status();
   for (int r = first(); r < first() + group_->local(); ++r) {
     absl::StatusOr<std::shared_ptr<comm::World>> world = group_->World(r);
     if (!world.ok()) return world.status();
     absl::StatusOr<std::shared_ptr<exec::Communicators>> communicators =
-        exec::Communicators::Connect(plan, *world, backend);
+        exec::Communicators::Connect(plan, *world, *backend);
     if (!communicators.ok())
       return process_ == nullptr ? communicators.status()
                                  : (*world)->Fail(communicators.status());
     communicators_.push_back(*std::move(communicators));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<comm::Backend*> Ranks::Transport(const std::string& target) {
+  if (target == "cpu") return nullptr;
+  if (process_ != nullptr) return process_->Device();
+  absl::StatusOr<std::shared_ptr<comm::World>> world =
+      group_->World(group_->first());
+  if (!world.ok()) return world.status();
+  return AddNccl(**world);
 }
 
 absl::Status Ranks::Agree(const plan::Plan& plan) {
@@ -238,13 +242,14 @@ void Ranks::SetScalar(const std::string& name, double value) {
 }
 
 absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
-    const std::string& name, const std::vector<TensorMap>& inputs) {
+    const std::string& name, const std::vector<TensorMap>& inputs,
+    std::vector<double>* seconds) {
   if (!inputs.empty() && inputs.size() != sessions_.size())
     return absl::InvalidArgumentError(absl::StrCat("inputs for ", inputs.size(),
                                                    " ranks, and the plan has ",
                                                    sessions_.size(), " here"));
   const c10::OptionalDeviceGuard on_gpu(Gpu());
-  if (size() == 1) {
+  if (size() == 1 && seconds == nullptr) {
     absl::StatusOr<TensorMap> results =
         sessions_[0]->Run(name, inputs.empty() ? TensorMap() : inputs[0]);
     if (!results.ok()) return results.status();
@@ -257,14 +262,21 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
         name, inputs.empty() ? TensorMap() : inputs[i]);
     if (!status.ok()) return OfRank(first() + i, size(), status);
   }
+  // Of its own: a thread that is left behind may still write it.
+  const auto took = std::make_shared<std::vector<std::vector<double>>>(
+      seconds == nullptr ? 0 : sessions_.size());
   const absl::Status status = group_->Run(
-      [name, sessions = sessions_, first = first(),
+      [name, sessions = sessions_, first = first(), took,
        caller = at::ThreadLocalState()](int rank) {
         at::ThreadLocalStateGuard as_caller(caller);
-        return sessions[rank - first]->Execute(name);
+        Session& session = *sessions[rank - first];
+        return took->empty()
+                   ? session.Execute(name)
+                   : session.ExecuteTimed(name, &(*took)[rank - first]);
       },
       exec::HasCollectives(*section));
   if (!status.ok()) return status;
+  if (seconds != nullptr) *seconds = std::move((*took)[0]);
   std::vector<TensorMap> results;
   for (auto& session : sessions_) {
     absl::StatusOr<TensorMap> own = session->Results(name);
@@ -272,6 +284,104 @@ absl::StatusOr<std::vector<TensorMap>> Ranks::Run(
     results.push_back(*std::move(own));
   }
   return results;
+}
+
+namespace {
+
+// A call in which every rank has `part` elements, and the bytes that reach one.
+std::pair<comm::Collective, int64_t> Sample(plan::CollectiveKind kind, int size,
+                                            int64_t part, const void* from,
+                                            void* to) {
+  constexpr plan::DType kType = plan::DType::kF32;
+  const int64_t bytes = part * plan::ElementSize(kType), others = size - 1;
+  switch (kind) {
+    case plan::CollectiveKind::kAllGather:
+      return {comm::AllGather(from, to, part, kType), others * bytes};
+    case plan::CollectiveKind::kReduceScatter:
+      return {comm::ReduceScatter(from, to, part, kType), others * bytes};
+    case plan::CollectiveKind::kAllReduce:
+      return {comm::AllReduce(from, to, part * size, kType),
+              2 * others * bytes};
+    case plan::CollectiveKind::kBroadcast:
+      break;
+  }
+  return {comm::Broadcast(from, to, part * size, kType, 0), size * bytes};
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<trace::CollectiveCost>> Ranks::MeasureCollectives() {
+  std::vector<trace::CollectiveCost> costs;
+  // Connect refuses other axes of more than one rank.
+  if (size() == 1) return costs;
+  const c10::OptionalDeviceGuard on_gpu(Gpu());
+  absl::StatusOr<comm::Backend*> backend = Transport(plan().target);
+  if (!backend.ok()) return backend.status();
+  std::vector<int> all(size());
+  std::iota(all.begin(), all.end(), 0);
+  // Worlds own their communicators.
+  std::vector<std::shared_ptr<comm::World>> worlds;
+  std::vector<comm::Communicator*> communicators;
+  for (int r = first(); r < first() + local(); ++r) {
+    absl::StatusOr<std::shared_ptr<comm::World>> world = group_->World(r);
+    if (!world.ok()) return world.status();
+    absl::StatusOr<comm::Communicator*> communicator =
+        (*world)->Connect("costs.dp", all, *backend);
+    if (!communicator.ok())
+      return process_ == nullptr ? communicator.status()
+                                 : (*world)->Fail(communicator.status());
+    worlds.push_back(*std::move(world));
+    communicators.push_back(*communicator);
+  }
+  // Bytes of all ranks' parts; a GPU's links are fast.
+  const int64_t least = int64_t{16384} * (plan().target == "cpu" ? 1 : 16);
+  const int64_t sizes[] = {least, 16 * least, 256 * least};
+  constexpr int kRuns = 5;
+  const at::TensorOptions options =
+      at::TensorOptions(at::kFloat).device(Gpu().value_or(c10::Device("cpu")));
+  for (const auto kind :
+       {plan::CollectiveKind::kAllGather, plan::CollectiveKind::kReduceScatter,
+        plan::CollectiveKind::kAllReduce, plan::CollectiveKind::kBroadcast}) {
+    trace::CollectiveCost cost;
+    cost.collective = plan::CollectiveName(kind);
+    cost.axis = "dp";
+    cost.ranks = size();
+    const auto origin = std::make_shared<comm::Origin>(
+        comm::Origin{absl::StrCat("measuring ", cost.collective), "", ""});
+    std::vector<std::pair<int64_t, double>> line;
+    for (const int64_t bytes : sizes) {
+      const int64_t part = bytes / 4 / size();
+      const auto took = std::make_shared<std::vector<double>>();
+      int64_t wire = Sample(kind, size(), part, nullptr, nullptr).second;
+      const absl::Status status = group_->Run(
+          [sessions = sessions_, worlds, communicators, first = first(), origin,
+           took, kind, size = size(), part, options](int rank) {
+            const at::Tensor from = at::zeros({part * size}, options);
+            const at::Tensor to = at::empty({part * size}, options);
+            comm::Collective call =
+                Sample(kind, size, part, from.const_data_ptr(),
+                       to.mutable_data_ptr())
+                    .first;
+            call.origin = origin.get();
+            // The first connects what is not connected yet.
+            for (int run = 0; run <= kRuns; ++run) {
+              absl::StatusOr<double> seconds =
+                  sessions[rank - first]->TimeCollective(
+                      *communicators[rank - first], call);
+              if (!seconds.ok()) return seconds.status();
+              if (run > 0 && rank == first) took->push_back(*seconds);
+            }
+            return absl::OkStatus();
+          },
+          /*meet=*/true);
+      if (!status.ok()) return status;
+      std::sort(took->begin(), took->end());
+      line.emplace_back(wire, (*took)[kRuns / 2]);
+    }
+    trace::FitLine(line, &cost);
+    costs.push_back(std::move(cost));
+  }
+  return costs;
 }
 
 std::string Ranks::Stats() const {

@@ -20,6 +20,7 @@
 #include "runtime/exec/ranks.h"
 #include "runtime/torch/process_world.h"
 #include "runtime/torch/session.h"
+#include "runtime/trace/costs.h"
 
 namespace heddle::torch_runtime {
 
@@ -78,9 +79,16 @@ class Ranks {
   // Runs a section on all ranks at once. `inputs` has one entry for each rank
   // of this process, or none for a section that reads none; so have the
   // results. InvalidArgument before anything runs if an input does not fit; a
-  // rank that fails ends the others, and all get one verdict.
+  // rank that fails ends the others, and all get one verdict. With `seconds`
+  // operator by operator: it has what each took on the first rank here.
   absl::StatusOr<std::vector<TensorMap>> Run(
-      const std::string& section, const std::vector<TensorMap>& inputs);
+      const std::string& section, const std::vector<TensorMap>& inputs,
+      std::vector<double>* seconds = nullptr);
+
+  // Every kind of collective along every axis of more than one rank, timed at a
+  // few sizes on the transport that the plan's collectives use. Every process
+  // calls this; the first rank's times are meant to be everyone's.
+  absl::StatusOr<std::vector<trace::CollectiveCost>> MeasureCollectives();
 
   // Session::Stats of the first rank here, and "ranks": how many; "first_rank"
   // and "per_rank": bytes of the arenas and workspace of the ranks here;
@@ -96,6 +104,8 @@ class Ranks {
   [[nodiscard]] absl::Status Connect(const Ranks* other,
                                      const plan::Plan& plan);
   [[nodiscard]] absl::Status Agree(const plan::Plan& plan);
+  // The one that the plan's collectives go through; null for the world's own.
+  absl::StatusOr<comm::Backend*> Transport(const std::string& target);
 
   RanksOptions options_;
   ProcessWorld* process_ = nullptr;

@@ -440,22 +440,30 @@ absl::StatusOr<TensorMap> Session::Results(const std::string& section) {
   return results;
 }
 
-absl::StatusOr<TensorMap> Session::RunTimed(const std::string& section,
-                                            const TensorMap& inputs,
-                                            std::vector<double>* seconds) {
-  if (absl::Status status = BindInputs(section, inputs); !status.ok())
-    return status;
+absl::Status Session::ExecuteTimed(const std::string& section,
+                                   std::vector<double>* seconds) {
   if (absl::Status status = device_->Synchronize(); !status.ok()) return status;
   seconds->clear();
   auto last = std::chrono::steady_clock::now();
-  absl::Status status = executable_->RunTraced(section, [&](size_t) {
+  return executable_->RunTraced(section, [&](size_t) {
     const auto now = std::chrono::steady_clock::now();
     seconds->push_back(std::chrono::duration<double>(now - last).count());
     last = std::chrono::steady_clock::now();
     return absl::OkStatus();
   });
+}
+
+absl::StatusOr<double> Session::TimeCollective(
+    comm::Communicator& communicator, const comm::Collective& collective) {
+  const bool host = handover_ == nullptr;
+  if (absl::Status status = device_->Synchronize(); !status.ok()) return status;
+  const auto begin = std::chrono::steady_clock::now();
+  absl::Status status = communicator.Issue(
+      collective, host ? nullptr : executable_->streams()[0].get());
+  if (status.ok() && !host) status = device_->Synchronize();
   if (!status.ok()) return status;
-  return Results(section);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+      .count();
 }
 
 absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(

@@ -105,11 +105,14 @@ class Session {
                                         const TensorMap& inputs);
   [[nodiscard]] absl::Status Execute(const std::string& section);
   absl::StatusOr<TensorMap> Results(const std::string& section);
-  // As Run, operator by operator; `seconds` has what each of them took,
+  // As Execute, operator by operator; `seconds` has what each of them took,
   // launching included.
-  absl::StatusOr<TensorMap> RunTimed(const std::string& section,
-                                     const TensorMap& inputs,
-                                     std::vector<double>* seconds);
+  [[nodiscard]] absl::Status ExecuteTimed(const std::string& section,
+                                          std::vector<double>* seconds);
+  // What one call of a collective takes, on memory of the plan's device. Every
+  // rank of the communicator calls this.
+  absl::StatusOr<double> TimeCollective(comm::Communicator& communicator,
+                                        const comm::Collective& collective);
   absl::StatusOr<std::vector<TracedStep>> RunTraced(const std::string& section,
                                                     const TensorMap& inputs);
 

@@ -1,7 +1,9 @@
-// What operators of a plan took, measured where it ran: heddle-run writes it,
-// whoever predicts times reads it. The file is JSON,
+// What operators and collectives of a plan took, measured where it ran:
+// heddle-run writes it, whoever predicts times reads it. The file is JSON,
 // {"format": "heddle.costs", "version": 1, "device", "torch", "precision",
-//  "operators": [{"operator", "runs", "microseconds"}]}.
+//  "operators": [{"operator", "runs", "microseconds"}],
+//  "collectives": [{"collective", "axis", "ranks", "microseconds",
+//                   "bytes_per_second"}]}; one rank has no collectives.
 
 #ifndef HEDDLE_RUNTIME_TRACE_COSTS_H_
 #define HEDDLE_RUNTIME_TRACE_COSTS_H_
@@ -9,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,13 +26,39 @@ struct Cost {
   double microseconds = 0;  // median
 };
 
+// A collective along an axis of so many ranks takes `microseconds`, and the
+// bytes that reach a rank at `bytes_per_second`.
+struct CollectiveCost {
+  std::string collective;
+  std::string axis;
+  int64_t ranks = 0;
+  double microseconds = 0;
+  double bytes_per_second = 0;
+
+  double Seconds(int64_t wire_bytes) const {
+    return 1e-6 * microseconds +
+           static_cast<double>(wire_bytes) / bytes_per_second;
+  }
+};
+
 struct Costs {
   std::string device;
   std::string torch;
   std::string precision;
   // By plan::SignatureText of the step.
   std::map<std::string, Cost> operators;
+  std::vector<CollectiveCost> collectives;
+
+  // Nullptr where the file does not say.
+  const CollectiveCost* Find(const std::string& collective,
+                             const std::string& axis, int64_t ranks) const;
 };
+
+// Latency and bandwidth of `cost` from seconds by bytes that reach a rank: the
+// line with the least sum of squared relative errors among those that rise and
+// begin at zero or above. Some bytes must differ; all seconds are positive.
+void FitLine(const std::vector<std::pair<int64_t, double>>& seconds,
+             CollectiveCost* cost);
 
 // Median of each operator's runs, all of them kept until then.
 class CostMeter {

@@ -207,6 +207,11 @@ def test_parameters_stay_gathered_where_memory_allows(llama):
     assert refused.returncode != 0 and f"bytes on a rank and memory allows {resident}" in refused.stderr
 
 
+def distances(steps):
+    """How many steps stand between each gather and the first that reads what it brings."""
+    return [next(i for i, later in enumerate(steps) if i > at and any(read[0] == step.writes[0][0] for read in later.reads)) - at for at, step in enumerate(steps) if step.name == "all_gather"]
+
+
 def test_measured_costs_place_collectives(llama, tmp_path):
     """What a file of costs says is what counts: gathers are issued further ahead of fast work than of slow work."""
     path = llama[1]
@@ -221,7 +226,41 @@ def test_measured_costs_place_collectives(llama, tmp_path):
         costs["operators"] = [{"operator": f"aten::mm bf16[32,{k}] bf16[{k},{n}] -> bf16[32,{n}]", "runs": 1, "microseconds": seconds} for k in sizes for n in sizes]
         (tmp_path / "costs.json").write_text(json.dumps(costs))
         sections, _ = schedule(path, f"zero=3 mesh=dp:2 costs={tmp_path / 'costs.json'}")
-        steps = sections["micro_first"].steps
-        ahead[seconds] = [next(i for i, later in enumerate(steps) if i > at and any(read[0] == step.writes[0][0] for read in later.reads)) - at
-                          for at, step in enumerate(steps) if step.name == "all_gather"]
+        ahead[seconds] = distances(sections["micro_first"].steps)
     assert sum(ahead[0.001]) > sum(ahead[1e6])
+
+
+def network(path, bytes_per_second, microseconds=10.0, ranks=2):
+    """A file of costs that knows collectives only."""
+    path.write_text(json.dumps({"format": "heddle.costs", "version": 1, "device": "x", "torch": "2.11.0", "precision": "bf16", "operators": [], "collectives": [
+        {"collective": name, "axis": "dp", "ranks": ranks, "microseconds": microseconds, "bytes_per_second": bytes_per_second} for name in ("all_gather", "reduce_scatter", "all_reduce", "broadcast")]}))
+    return path
+
+
+def exposed(plan, costs):
+    """Seconds in which the first micro-batch waits for nothing but collectives, as heddle-inspect predicts it."""
+    told = subprocess.run([library_dir() / "heddle-inspect", plan, "--costs", costs], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    amount, unit = re.search(r"Section micro_first.*?of which ([\d.]+) (\w+) exposed", told.stdout, re.DOTALL).groups()
+    return float(amount) * {"s": 1, "ms": 1e-3, "us": 1e-6}[unit]
+
+
+def test_a_measured_network_places_collectives(llama, tmp_path):
+    """Over a slow network gathers are issued further ahead, and more of their time is predicted to be exposed; a plan that was placed for it exposes no more of it than one that was not.
+    With the table's price in `Prices::of` the plans are equal; with it in heddle-inspect the predictions are."""
+    path = llama[1]
+    ahead, plans = {}, {}
+    costs = {speed: network(tmp_path / f"{speed}.json", float(speed)) for speed in ("1e12", "1e8")}
+    for speed, file in costs.items():
+        options = f"zero=3 mesh=dp:2 costs={file}"
+        ahead[speed] = sum(distances(schedule(path, options)[0]["micro_first"].steps))
+        plans[speed] = tmp_path / f"{speed}.plan"
+        done = subprocess.run([library_dir() / "heddle-opt", path, f"--train-pipeline={options} sidecar={path.with_suffix('.safetensors')}", "-o", plans[speed]], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert ahead["1e8"] > ahead["1e12"] > 0
+    slow, fast = exposed(plans["1e8"], costs["1e8"]), exposed(plans["1e8"], costs["1e12"])
+    assert slow > 2 * fast and slow <= exposed(plans["1e12"], costs["1e8"])
+    for ranks, bandwidth, message in ((4, 1e9, "measured none of this plan's operators"), (2, 0.0, "a collective's time cannot be"), (2, -1.0, "a collective's time cannot be")):
+        file = network(tmp_path / "bad.json", bandwidth, ranks=ranks)
+        refused = subprocess.run([library_dir() / "heddle-opt", path, f"--train-pipeline=zero=3 mesh=dp:2 costs={file} sidecar={path.with_suffix('.safetensors')}"], capture_output=True, text=True)
+        assert refused.returncode != 0 and message in refused.stderr, refused.stderr

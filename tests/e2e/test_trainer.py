@@ -155,6 +155,15 @@ def test_fp16_keeps_its_scale_over_a_resume(tmp_path):
     assert by_default.compiled.plan.precision == "fp16" and by_default.compiled.plan.loss_scale is None
 
 
+def test_fp16_ends_where_the_scale_would_fall_below_its_least(tmp_path):
+    """As with DeepSpeed: an overflow at the least scale ends the training, and says what to do. Without the question in `Step.__call__` it would skip for ever."""
+    plan = heddle.Plan(precision="fp16", clip=0.5, loss_scale={"initial_scale_power": 22, "hysteresis": 1, "min_loss_scale": 2.0**22})
+    one = trainer(heddle.hf.Trainer, tmp_path, more={"plan": plan}, fp16=True, max_steps=9)
+    with pytest.raises(heddle.HeddleError, match=r"update 1: gradients are not finite and the loss scale is 4.1943e\+06 already, the least .* go on from a checkpoint with a smaller lr"):
+        one.train()
+    assert one.compiled.global_step == 0 and one.state.global_step == 0
+
+
 def test_a_deepspeed_configuration_with_auto(tmp_path):
     config = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 0},
               "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}}}

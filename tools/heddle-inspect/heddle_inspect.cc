@@ -120,9 +120,16 @@ absl::Status priceByCosts(const std::string& path, inspect::Program* program) {
   program->costs = costs->device;
   for (inspect::Section& section : program->sections) {
     for (inspect::Op& op : section.ops) {
-      const auto cost = costs->operators.find(op.signature);
-      if (op.signature.empty() || cost == costs->operators.end()) continue;
-      op.measured = cost->second.microseconds * 1e-6;
+      if (op.wireBytes >= 0) {
+        const trace::CollectiveCost* cost =
+            costs->Find(op.name, op.axis, op.axisRanks);
+        if (cost == nullptr) continue;
+        op.measured = cost->Seconds(op.wireBytes);
+      } else {
+        const auto cost = costs->operators.find(op.signature);
+        if (op.signature.empty() || cost == costs->operators.end()) continue;
+        op.measured = cost->second.microseconds * 1e-6;
+      }
       ++program->measured;
     }
   }

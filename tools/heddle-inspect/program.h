@@ -76,6 +76,9 @@ struct Op {
   // Of a plan's collective: bytes that reach a rank from the others, of the
   // rank that most reach. Negative for every other op.
   int64_t wireBytes = -1;
+  // The axis it runs along, and its ranks.
+  std::string axis;
+  int64_t axisRanks = 0;
   // What a file of costs knows the op by; empty where it is no step of a plan.
   std::string signature;
   // Seconds by such a file, negative where it does not say.

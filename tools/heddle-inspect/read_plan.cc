@@ -170,6 +170,8 @@ class SectionReader {
     }
     if (const auto collective = plan::ReadCollective(plan, step);
         step.kind == plan::StepKind::kCollective && collective.ok()) {
+      op.axis = collective->axis;
+      op.axisRanks = collective->ranks;
       for (int64_t rank = 0; rank < program.ranks; ++rank)
         op.wireBytes = std::max(
             op.wireBytes,

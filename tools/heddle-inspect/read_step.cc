@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "ir/graph/GraphOps.h"
 #include "ir/graph/aten_call.h"
+#include "ir/graph/import.h"
 #include "ir/optim/OptimDialect.h"
 #include "ir/sched/Sched.h"
 #include "llvm/ADT/DenseMap.h"
@@ -401,6 +402,10 @@ absl::StatusOr<Program> readMlir(const std::string& path,
         absl::StrCat(path, ": no program of Heddle: ", message));
   };
 
+  if (graph::Hazard hazard = graph::hazardIn(bytes)) {
+    message = absl::StrCat("line ", hazard.line, ": ", hazard.what);
+    return refuse();
+  }
   llvm::SourceMgr sources;
   sources.AddNewSourceBuffer(
       llvm::MemoryBuffer::getMemBuffer(llvm::StringRef(bytes), path),

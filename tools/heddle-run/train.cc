@@ -109,10 +109,6 @@ absl::Status prepare(const Options& options, Setup* setup) {
         absl::StrCat(options.plan, ": the plan was compiled for ", world,
                      " ranks and --ranks", " is ", options.ranks,
                      "; compile the step for dp=", options.ranks));
-  if (options.measure && world > 1)
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.plan, ": --measure times operators one after the other, and ",
-        world, " ranks wait for each other; measure a plan of one rank"));
   for (const char* section : {"micro_first", "boundary"}) {
     if (plan::FindSection(*plan, section) == nullptr)
       return absl::InvalidArgumentError(
@@ -198,21 +194,25 @@ std::vector<torch_runtime::TensorMap> roundOf(const Options& options,
   return round;
 }
 
-// A section on all ranks; with --measure on the one, timed.
+// A section on all ranks; with --measure timed operator by operator. What a
+// collective took is also how long it waited for the others: they have prices
+// of their own.
 absl::StatusOr<std::vector<torch_runtime::TensorMap>> runSection(
     const Options& options, Setup& setup, const std::string& name,
     const std::vector<torch_runtime::TensorMap>& inputs) {
   torch_runtime::Ranks& ranks = *setup.ranks;
   if (!options.measure) return ranks.Run(name, inputs);
   std::vector<double> seconds;
-  absl::StatusOr<torch_runtime::TensorMap> results = ranks.session(0).RunTimed(
-      name, inputs.empty() ? torch_runtime::TensorMap() : inputs[0], &seconds);
+  absl::StatusOr<std::vector<torch_runtime::TensorMap>> results =
+      ranks.Run(name, inputs, &seconds);
   if (!results.ok()) return results.status();
   const plan::Section& section = *plan::FindSection(ranks.plan(), name);
-  for (size_t i = 0; i < seconds.size(); ++i)
-    setup.meter.Add(plan::SignatureText(ranks.plan(), section.steps[i]),
-                    seconds[i]);
-  return std::vector<torch_runtime::TensorMap>{*std::move(results)};
+  for (size_t i = 0; i < seconds.size(); ++i) {
+    if (section.steps[i].kind != plan::StepKind::kCollective)
+      setup.meter.Add(plan::SignatureText(ranks.plan(), section.steps[i]),
+                      seconds[i]);
+  }
+  return results;
 }
 
 absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
@@ -314,6 +314,25 @@ double flopsOf(const plan::Plan& plan, int64_t microBatches) {
   return total;
 }
 
+// What --measure found; the first rank's times are everyone's.
+absl::Status writeCosts(const Options& options, Setup& setup, StepLog& log) {
+  torch_runtime::Ranks& ranks = *setup.ranks;
+  absl::StatusOr<std::vector<trace::CollectiveCost>> collectives =
+      ranks.MeasureCollectives();
+  if (!collectives.ok()) return collectives.status();
+  if (ranks.first() != 0) return absl::OkStatus();
+  const std::string path = absl::StrCat(options.plan, ".costs.json");
+  if (absl::Status status =
+          trace::WriteCosts({ranks.session(0).DeviceName(),
+                             ranks.plan().torch_version, ranks.plan().precision,
+                             setup.meter.Medians(), *std::move(collectives)},
+                            path);
+      !status.ok())
+    return status;
+  log.Say(absl::StrCat("costs ", path));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 Outcome train(const Options& asked, const std::atomic<bool>& stop) {
@@ -411,13 +430,8 @@ Outcome train(const Options& asked, const std::atomic<bool>& stop) {
     stopping = processes ? result->stop : stop.load();
   }
   if (options.measure) {
-    const std::string path = absl::StrCat(options.plan, ".costs.json");
-    outcome.status = trace::WriteCosts(
-        {ranks.session(0).DeviceName(), ranks.plan().torch_version,
-         ranks.plan().precision, setup.meter.Medians()},
-        path);
+    outcome.status = writeCosts(options, setup, **log);
     if (!outcome.status.ok()) return outcome;
-    (*log)->Say(absl::StrCat("costs ", path));
   }
   outcome.stopped = stopping && step <= options.steps;
   // A run that is stopped before its first update has a beginning to go on

@@ -10,27 +10,15 @@ import time
 import zlib
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+import token_model
+from safetensors.torch import load_file
+from token_model import model  # noqa: F401
 
-LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
 KILLS = 100 if os.environ.get("HEDDLE_TEST_FULL") == "1" else 10
 
 
-@pytest.fixture
-def model(tmp_path):
-    subprocess.run([LIBRARIES / "write_plans", tmp_path], check=True)
-    (tmp_path / "weights").mkdir()
-    torch.manual_seed(0)
-    save_file({"embed.weight": torch.randn(16, 4)}, tmp_path / "weights/model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "weights/config.json").write_text(json.dumps({"vocab_size": 16}))
-    save_file({"input_ids": torch.randint(0, 16, (12, 8), dtype=torch.int32)}, tmp_path / "data.safetensors")
-    return tmp_path
-
-
 def command(model, out, steps, *more):
-    return [str(LIBRARIES / "heddle-run"), str(model / "token.plan"), "--weights", str(model / "weights"), "--data", str(model / "data.safetensors"), "--schedule", "constant", "--warmup", "0",
-            "--steps", str(steps), "--checkpoint", str(out), *map(str, more)]
+    return token_model.command(model, "--schedule", "constant", "--warmup", 0, "--checkpoint", out, *more, steps=steps)
 
 
 def run(*arguments):

@@ -2,40 +2,13 @@
 
 import json
 import os
-import pathlib
 import pty
 import re
 import struct
 import subprocess
 
 import pytest
-import torch
-from safetensors.torch import save_file
-
-LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
-
-
-@pytest.fixture
-def model(tmp_path):
-    subprocess.run([LIBRARIES / "write_plans", tmp_path], check=True)
-    (tmp_path / "weights").mkdir()
-    torch.manual_seed(0)
-    save_file({"embed.weight": torch.randn(16, 4)}, tmp_path / "weights/model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "weights/config.json").write_text(json.dumps({"vocab_size": 16}))
-    save_file({"input_ids": torch.randint(0, 16, (12, 8), dtype=torch.int32)}, tmp_path / "data.safetensors")
-    return tmp_path
-
-
-def command(model, *more, steps=4):
-    return [str(LIBRARIES / "heddle-run"), str(model / "token.plan"), "--weights", str(model / "weights"), "--data", str(model / "data.safetensors"), "--steps", str(steps), *map(str, more)]
-
-
-def run(model, *more, steps=4):
-    return subprocess.run(command(model, *more, steps=steps), capture_output=True, text=True)
-
-
-def logged(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from token_model import command, inspect, logged, model, run  # noqa: F401
 
 
 def test_one_line_a_step(model):
@@ -170,11 +143,11 @@ def test_measured_costs_price_the_plan(model):
     assert costs["format"] == "heddle.costs" and costs["version"] == 1
     assert all(entry["runs"] >= 4 and entry["microseconds"] > 0 for entry in costs["operators"])
     assert any(entry["operator"].startswith("aten::embedding ") and " -> " in entry["operator"] for entry in costs["operators"])
-    inspect = lambda *more: subprocess.run([str(LIBRARIES / "heddle-inspect"), str(model / "token.plan"), *map(str, more)], capture_output=True, text=True)  # noqa: E731
-    priced = inspect("--costs", model / "token.plan.costs.json")
-    assert priced.returncode == 0 and "ops as measured" in priced.stdout and "as measured" not in inspect().stdout
+    assert "collectives" not in costs
+    priced = inspect(model / "token.plan", "--costs", model / "token.plan.costs.json")
+    assert priced.returncode == 0 and "ops as measured" in priced.stdout and "as measured" not in inspect(model / "token.plan").stdout
     (model / "old.json").write_text(json.dumps({**costs, "version": 0}))
     (model / "other.json").write_text("[]")
     for name, message in (("old.json", "costs of version 0, this reads 1"), ("other.json", "not what heddle-run --measure writes"), ("none.json", "cannot read")):
-        refused = inspect("--costs", model / name)
+        refused = inspect(model / "token.plan", "--costs", model / name)
         assert refused.returncode == 1 and message in refused.stderr

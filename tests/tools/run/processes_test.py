@@ -5,34 +5,22 @@ Fails if a process reads another rank's rows, if losses are summed over the rank
 
 import json
 import os
-import pathlib
+import re
 import signal
 import socket
 import subprocess
 import time
 
-import pytest
+import token_model
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from token_model import inspect, logged, model  # noqa: F401
 
-LIBRARIES = pathlib.Path(os.environ["HEDDLE_LIB_DIR"])
 RANKS = 4
 
 
-@pytest.fixture
-def model(tmp_path):
-    subprocess.run([LIBRARIES / "write_plans", tmp_path], check=True)
-    (tmp_path / "weights").mkdir()
-    torch.manual_seed(0)
-    save_file({"embed.weight": torch.randn(16, 4)}, tmp_path / "weights/model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "weights/config.json").write_text(json.dumps({"vocab_size": 16}))
-    save_file({"input_ids": torch.randint(0, 16, (24, 8), dtype=torch.int32)}, tmp_path / "data.safetensors")
-    return tmp_path
-
-
 def command(model, *more, steps=3):
-    return [str(LIBRARIES / "heddle-run"), str(model / f"token_zero3_{RANKS}.plan"), "--weights", str(model / "weights"), "--data", str(model / "data.safetensors"), "--steps", str(steps),
-            "--micro-batches", "2", *map(str, more)]  # fmt: skip
+    return token_model.command(model, "--micro-batches", 2, *more, steps=steps, plan=f"token_zero3_{RANKS}.plan")
 
 
 def start(model, *more, steps=3):
@@ -57,7 +45,7 @@ def ended(processes):
 
 
 def losses(path):
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in map(json.loads, path.read_text().splitlines())]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in logged(path)]
 
 
 def test_processes_have_the_losses_and_files_of_threads(model):
@@ -91,3 +79,31 @@ def test_a_killed_process_ends_the_others_and_a_signal_to_one_stops_all(model):
             assert len(messages) == 1 and "rank 2 is missing: " in messages.pop()
             assert len(list((model / "dumps").iterdir())) == RANKS - 1
         log.unlink()
+
+
+def test_measured_collectives_price_the_plan(model):
+    """Processes over gloo and threads in memory: one file, the first rank's, with every kind of collective; the losses are those of a run that is not measured. Without the prices of
+    collectives in heddle-inspect fewer operators are as measured."""
+    plan = model / f"token_zero3_{RANKS}.plan"
+
+    def threads(*more):
+        done = subprocess.run(command(model, *more), env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        return [(done.returncode, done.stdout, done.stderr)]
+
+    threads("--log", model / "plain.jsonl")
+    for run in (threads, lambda *more: ended(start(model, *more))):
+        results = run("--measure", "--log", model / "log.jsonl")
+        assert {code for code, _, _ in results} == {0}, results
+        assert losses(model / "log.jsonl") == losses(model / "plain.jsonl")
+        file = model / f"{plan.name}.costs.json"
+        costs = json.loads(file.read_text())
+        file.unlink()
+        found = {entry["collective"]: entry for entry in costs["collectives"]}
+        assert sorted(found) == ["all_gather", "all_reduce", "broadcast", "reduce_scatter"]
+        assert all((entry["axis"], entry["ranks"]) == ("dp", RANKS) and entry["microseconds"] >= 0 and entry["bytes_per_second"] > 0 for entry in found.values())
+        assert costs["operators"] and not any(entry["operator"].split()[0] in found for entry in costs["operators"])
+        (model / "costs.json").write_text(json.dumps(costs))
+        told = inspect(plan, "--costs", model / "costs.json")
+        assert told.returncode == 0
+        shares = re.findall(r"(\d+) of (\d+) ops as measured", told.stdout)
+        assert shares and all(some == every for some, every in shares), told.stdout

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "runtime/trace/costs.h"
 #include "runtime/trace/dump.h"
 #include "runtime/trace/flight_recorder.h"
 #include "runtime/trace/range.h"
@@ -294,6 +295,58 @@ TEST(Range, IsClosedOnEveryWayOut) {
   EXPECT_EQ(recorder.seen, (std::vector<std::string>{
                                "push return", "pop", "push throw", "push inner",
                                "pop", "pop", "push outer", "pop"}));
+}
+
+// Latency and bandwidth come back from times that have them, within what the
+// times are off; times that cannot have them give something that can be used.
+TEST(Costs, ALineThroughTimes) {
+  const auto fit = [](const std::vector<std::pair<int64_t, double>>& seconds) {
+    CollectiveCost cost;
+    FitLine(seconds, &cost);
+    return cost;
+  };
+  const auto at = [](int64_t bytes, double off = 1) {
+    return std::make_pair(bytes,
+                          off * (12e-6 + static_cast<double>(bytes) / 3e9));
+  };
+  const CollectiveCost exact = fit({at(1 << 14), at(1 << 18), at(1 << 24)});
+  EXPECT_NEAR(exact.microseconds, 12, 1e-6);
+  EXPECT_NEAR(exact.bytes_per_second / 3e9, 1, 1e-9);
+  EXPECT_NEAR(exact.Seconds(1 << 20), at(1 << 20).second, 1e-12);
+  const CollectiveCost off =
+      fit({at(1 << 14, 1.1), at(1 << 18, 0.9), at(1 << 24, 1.1)});
+  EXPECT_NEAR(off.microseconds, 12, 3);
+  EXPECT_NEAR(off.bytes_per_second / 3e9, 1, 0.2);
+  // Negative at no bytes; slower where there is less to send.
+  EXPECT_EQ(fit({{1000, 1e-6}, {100000, 2e-4}}).microseconds, 0);
+  const CollectiveCost falling = fit({{1000, 2e-5}, {100000, 1e-5}});
+  EXPECT_GT(falling.microseconds, 9);
+  EXPECT_LT(falling.Seconds(100000), 2e-5);
+  EXPECT_GT(falling.bytes_per_second, 0);
+}
+
+TEST(Costs, AreReadAsWritten) {
+  Costs costs{"x",
+              "2.11.0",
+              "bf16",
+              {{"aten::mm", {3, 1.5}}},
+              {{"all_gather", "dp", 4, 12.5, 3e9}}};
+  const std::string path =
+      std::string(std::getenv("TEST_TMPDIR")) + "/costs.json";
+  ASSERT_TRUE(WriteCosts(costs, path).ok());
+  const auto read = ReadCosts(path);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->operators.at("aten::mm").microseconds, 1.5);
+  const CollectiveCost* cost = read->Find("all_gather", "dp", 4);
+  ASSERT_NE(cost, nullptr);
+  EXPECT_EQ(cost->microseconds, 12.5);
+  EXPECT_EQ(cost->bytes_per_second, 3e9);
+  EXPECT_EQ(read->Find("all_gather", "dp", 2), nullptr);
+  EXPECT_EQ(read->Find("all_gather", "ep", 4), nullptr);
+  costs.collectives[0].bytes_per_second = 0;
+  ASSERT_TRUE(WriteCosts(costs, path).ok());
+  EXPECT_EQ(ReadCosts(path).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
