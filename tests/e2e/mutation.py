@@ -14,10 +14,10 @@ import heddle.step
 from heddle.compiler import compile_program, run_passes
 
 
-def phases(program, options):
-    """{phase: text} of a compilation without its evaluation program, and the plan."""
+def phases(program, options, evaluation=None):
+    """{phase: text} of a compilation, without its evaluation program unless that is given, and the plan."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = compile_program(program, {**options, "save_phases": folder})
+        plan = compile_program(program, {**options, "save_phases": folder}, evaluation)
         return {path.name.split(".")[1]: path.read_text() for path in pathlib.Path(folder).glob("step.*.mlir")}, plan
 
 
@@ -43,13 +43,13 @@ def finish(phase, text, overlap, config, verify=False, then=None, lower=""):
         return path.read_bytes()
 
 
-def mutant(edit, phase, model, batch, *, verify=False, then=None, **arguments):
-    """heddle.compile(model, batch, **arguments) whose program is `edit`'s in `phase`: "dist", what the ZeRO passes leave, or "sched", what is written into the plan. It cannot
-    evaluate."""
+def mutant(edit, phase, model, batch, *, verify=False, then=None, evaluates=False, **arguments):
+    """heddle.compile(model, batch, **arguments) whose program is `edit`'s in `phase`: "dist", what the ZeRO passes leave, or "sched", what is written into the plan. It can evaluate
+    only if `evaluates`, in phase "sched"."""
 
     def changed(program, options, evaluation=None):
         assert not program.constants, "a mutant would lose the program's constants"
-        texts, _ = phases(program, options)
+        texts, _ = phases(program, options, evaluation if evaluates else None)
         text = edit(texts[phase])
         assert text != texts[phase], "the edit changed nothing"
         return finish(phase, text, options["overlap"], recorded_config(texts["sched"]), verify, then)
@@ -79,12 +79,12 @@ def caught(fails, edit, phase, model, batch, **arguments):
     return fails(step)
 
 
-def compiled(model, batch, **arguments):
-    """heddle.compile(model, batch, **arguments), and {phase: text} of its program. It cannot evaluate."""
+def compiled(model, batch, *, evaluates=False, **arguments):
+    """heddle.compile(model, batch, **arguments), and {phase: text} of its program. It can evaluate only if `evaluates`."""
     found = {}
 
     def looked(program, options, evaluation=None):
-        texts, plan = phases(program, options)
+        texts, plan = phases(program, options, evaluation if evaluates else None)
         found.update(texts)
         return plan
 

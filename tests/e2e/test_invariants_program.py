@@ -1,6 +1,7 @@
 """Invariants of the compiled program itself, numbered as in docs/invariants.md: what must be ordered, what must not be left out, what all ranks must agree on. Each test runs
 mutants of the program and sees them refused or wrong."""
 
+import collections
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from mutation import caught, compiled, finish, without_op
+from mutation import caught, compiled, finish, mutant, without_op
 from reference import one_thread  # noqa: F401
 from small import Eager, Net, arguments, deviation, hashes, rows
 from test_plans import Branching, branch_batch
@@ -58,6 +59,47 @@ def test_inv_16_no_collective_can_be_left_out(zero, ranks, kind):
     for line, phase, edit in edits:
         fails = lambda step: deviation(step, Eager(Net().double(), kind), batches) > 1e-6  # noqa: E731
         assert caught(fails, edit, phase, Net().double(), rows(0, 2), **options), line
+
+
+class Normed(torch.nn.Module):
+    """With buffers that the step writes, of which rank 0's are everyone's."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
+
+    def forward(self, x, y):
+        return (self.last(torch.tanh(self.norm(self.first(x)))) - y).square().mean()
+
+
+@pytest.mark.parametrize("zero, ranks", [(0, 3), (1, 2), (2, 3), (3, 3)])
+def test_inv_16_nor_one_of_buffers_or_of_evaluation(zero, ranks):
+    """Each collective of the schedule in turn, those that share buffers and those that gather for `evaluate` among them, is not there: the plan is refused, or updates, buffers on any
+    rank or the evaluation differ."""
+    options = {"optimizer": heddle.AdamW(lr=1e-3), "plan": heddle.Plan(clip=0.05, precision="fp64", zero=zero, dp=ranks, overlap=False)}
+    example = rows(0, 4)
+    step, text = compiled(Normed().double(), example, evaluates=True, **options)
+    text = text["sched"]
+
+    def readings(step):
+        outs = [step(rows(number, 8 * ranks)) for number in range(2)]
+        buffers = [tensor for entry in step._executable.state if entry["kind"] == "buffer" for tensor in step._executable._call("get_state_ranks", "buffer", entry["names"][0])]
+        return [number for out in outs for number in (out.loss, out.grad_norm)] + [step.evaluate(rows(9, 4 * ranks)).loss], list(step.state_dict().values()) + buffers
+
+    def same(a, b):
+        return a[0] == b[0] and all(map(torch.equal, a[1], b[1]))
+
+    expected = readings(step)
+    assert same(readings(mutant(lambda text: text + "\n", "sched", Normed().double(), example, evaluates=True, **options)), expected)
+    lines = list(re.finditer(r'.*sched\.collective "(\w+)".*\n', text))
+    kinds = collections.Counter((line[1], line.start() > text.index('sched.section "evaluate"')) for line in lines)
+    assert kinds["broadcast", False] == 6 and kinds["all_gather", True] == (5 if zero == 3 else 0), kinds
+    for line in lines:
+        if "tensor<i64>" in line[0]:
+            continue  # the number of batches, which every rank counts alike
+        fails = lambda step: not same(readings(step), expected)  # noqa: E731
+        assert caught(fails, lambda text: text[: line.start()] + text[line.end() :], "sched", Normed().double(), example, evaluates=True, **options), line[0]
 
 
 @pytest.mark.parametrize("zero, ranks", STAGES)

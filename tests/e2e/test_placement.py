@@ -113,16 +113,26 @@ def test_weight_gradients_and_gathers_are_not_copied(llama):
             assert config["fusion"]["kernels"]["rms_norm"] == 2 * LAYERS + 1 and not config["fusion"]["inlined"]
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, None])
-def test_gathered_high_water(llama, prefetch):
-    """At most the two largest buckets and what may be on its way; with the limit ignored in placeGathers, prefetch=1 fails."""
-    sections, _ = schedule(llama[1], "zero=3 mesh=dp:64" + ("" if prefetch is None else f" prefetch={prefetch}"))
+MUON = ' optimizer={"skip_nonfinite":true,"groups":[{"params":["*"],"roles":["matrix","stack"],"muon":{}},{"params":["*"]}]}'
+
+
+@pytest.mark.parametrize("optimizer", ["", MUON], ids=["adamw", "muon"])
+@pytest.mark.parametrize("prefetch", [0, 1, 9000, 30000, 60000])
+def test_gathered_high_water(llama, prefetch, optimizer):
+    """At most the two largest layers and what may be on its way: nothing, one element, less than a layer, one, two. A layer is one bucket, for Muon one of matrices and one of norms. With the
+    limit ignored in placeGathers all but the last fail."""
+    sections, _ = schedule(llama[1], f"zero=3 mesh=dp:64 prefetch={prefetch}" + optimizer)
+    further = schedule(llama[1], "zero=3 mesh=dp:64 prefetch=500000000" + optimizer)[0]
     ahead = 0
     for name in ("micro_first", "micro_next"):
         spans = sections[name].gathered()
         sizes = sorted(size for _, _, size in spans)
         most = max(sum(size for first, last, size in spans if first <= at <= last) for at in range(len(sections[name].steps)))
-        assert most <= sum(sizes[-2:]) + 2 * (5e8 if prefetch is None else prefetch)
+        layers = sum(sizes[-2:]) + (2 * sizes[0] if optimizer else 0)
+        assert most <= layers + 2 * prefetch
+        unlimited = further[name].gathered()
+        most_of_all = max(sum(size for first, last, size in unlimited if first <= at <= last) for at in range(len(further[name].steps)))
+        assert prefetch >= 60000 or most_of_all > layers + 2 * prefetch, "the limit is none"
         for step in sections[name].steps:
             if step.name == "all_gather":
                 where = sections[name].steps.index(step)

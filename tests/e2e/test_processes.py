@@ -144,7 +144,9 @@ def test_a_thread_that_fails_ends_the_others(injury, tmp_path):
         step(worker.batch(1, 3 * worker.ROWS))
     assert time.monotonic() - began < 12
     assert "process_worker.py:" in str(raised.value) and "flight records are in" in str(raised.value)
-    assert len(list((tmp_path / "dumps").iterdir())) == 3
+    dumps = [json.loads(path.read_text()) for path in (tmp_path / "dumps").iterdir()]
+    # A communicator of its own for each direction.
+    assert len(dumps) == 3 and all({"dp.gather.0", "dp.reduce.0"} <= {group["name"] for group in dump["groups"]} for dump in dumps)
     worker.planted = None
     if injury == "stall":
         # A thread may still write: the state is for nobody any more.

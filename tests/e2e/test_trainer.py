@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES
+from test_muon import is_matrix, orthogonal
 
 import heddle
 import heddle.hf
@@ -173,6 +174,68 @@ def test_a_deepspeed_configuration_with_auto(tmp_path):
     assert ours.compiled.plan.clip == 0.5 and ours.compiled.plan.loss_average == "batches"
     with pytest.raises(heddle.HeddleError, match="gradient_accumulation_steps is 7, and the TrainingArguments say 2"):
         trainer(heddle.hf.Trainer, tmp_path, more={"plan": {**config, "gradient_accumulation_steps": 7}}, max_steps=2).train()
+
+
+class Muon(torch.optim.Optimizer):
+    """For transformers.Trainer: matrices by test_muon.py's Newton-Schulz, the rest by AdamW at the tenth part of their rate."""
+
+    def __init__(self, model, lr):
+        named = list(model.named_parameters())
+        super().__init__([{"params": [p for name, p in named if is_matrix(name, p)]}, {"params": [p for name, p in named if not is_matrix(name, p)]}], {"lr": lr})
+        self.adamw = torch.optim.AdamW(self.param_groups[1]["params"], betas=(0.9, 0.95), weight_decay=0.1, foreach=False)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        lr = self.param_groups[0]["lr"]
+        for p in self.param_groups[0]["params"]:
+            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p)).mul_(0.95).add_(p.grad)
+            p.mul_(1 - lr * 0.1).sub_(orthogonal((p.grad + 0.95 * momentum).double()).float() * lr * 0.2 * max(p.shape) ** 0.5)
+        self.adamw.param_groups[0]["lr"] = lr / 10
+        self.adamw.step()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_muon_and_stages_train_as_transformers_with_muon(ranks, tmp_path):
+    """An optimizer given in code, on ranks that are threads: transformers' losses with Muon written out, under its scheduler; and a resume, bit for bit. At 1.1 times the rate a loss
+    is more than 1e-3 off."""
+    changes = {"max_grad_norm": 0.0, "lr_scheduler_type": "cosine"}
+    optimizer = heddle.Muon(lr=1e-2, adamw=heddle.AdamW(lr=1e-3), ns="standard")
+    plan = heddle.Plan(zero=3 if ranks > 1 else 0, dp=ranks, seed=3)
+    model, _ = FAMILIES["llama"](2, 16)
+    theirs = transformers.Trainer(model=model, args=arguments(tmp_path / "theirs", learning_rate=1e-2, **changes), train_dataset=Data(), optimizers=(Muon(model, 1e-2), None))
+    theirs.train()
+    ours = trainer(heddle.hf.Trainer, tmp_path / "ours", more={"plan": plan, "optimizer": optimizer}, save_strategy="steps", save_steps=4, **changes)
+    ours.train()
+    assert (ours.compiled.plan.zero, ours.compiled.explain()["newton_schulz"]["matrices"]) == (plan.zero, 14)
+    assert logged(ours, "loss") == pytest.approx(logged(theirs, "loss"), abs=2e-5)
+    assert logged(ours, "learning_rate") == logged(theirs, "learning_rate") and ours.args.learning_rate != 1e-2
+    resumed = trainer(heddle.hf.Trainer, tmp_path / "ours", more={"plan": plan, "optimizer": optimizer}, **changes)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "ours" / "checkpoint-4"))
+    assert logged(resumed, "loss") == logged(ours, "loss")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.model.parameters(), ours.model.parameters()))
+    faster = trainer(heddle.hf.Trainer, tmp_path / "faster", more={"plan": plan, "optimizer": heddle.Muon(lr=1.1e-2, adamw=heddle.AdamW(lr=1.1e-3), ns="standard")}, **changes)
+    faster.train()
+    assert max(abs(a - b) for a, b in zip(logged(faster, "loss"), logged(theirs, "loss"))) > 1e-3
+    if ranks == 1:
+        other = trainer(heddle.hf.Trainer, tmp_path / "other", **changes)
+        with pytest.raises(heddle.HeddleError, match="the optimizer state has .* groups|has momentum of .* which is updated with exp_avg, exp_avg_sq"):
+            other.train(resume_from_checkpoint=str(tmp_path / "ours" / "checkpoint-4"))
+
+
+def test_a_deepspeed_configuration_with_muon(tmp_path):
+    config = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "zero_optimization": {"stage": 2}, "data_parallel_size": 2,
+              "optimizer": {"type": "Muon", "params": {"lr": "auto", "weight_decay": "auto", "momentum": 0.9}}}
+    ours = trainer(heddle.hf.Trainer, tmp_path, more={"plan": config}, max_steps=3)
+    ours.train()
+    assert ours.compiled.explain()["newton_schulz"] == {"matrices": 14, "by_rank": [7, 7]} and ours.compiled.optimizer.momentum == 0.9
+    with pytest.raises(heddle.HeddleError, match="optimizer has lr=0.5, and the TrainingArguments say 0.001; write \"auto\" there"):
+        trainer(heddle.hf.Trainer, tmp_path, more={"plan": {**config, "optimizer": {"type": "Muon", "params": {"lr": 0.5}}}}, max_steps=3).train()
+    with pytest.raises(heddle.HeddleError, match="neither a heddle.AdamW nor a heddle.Muon"):
+        trainer(heddle.hf.Trainer, tmp_path, more={"optimizer": torch.optim.SGD})
+    given = trainer(heddle.hf.Trainer, tmp_path, more={"plan": config, "optimizer": heddle.AdamW(lr=3e-3)}, max_steps=1)
+    with pytest.warns(heddle.HeddleWarning, match="optimizer= given in code"):
+        given.train()
+    assert given.compiled.optimizer.lr == 3e-3
 
 
 @pytest.mark.parametrize("changes, message", [({"optim": "adafactor"}, "optim='adafactor'"), ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1"), ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha=5.0")])

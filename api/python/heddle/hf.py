@@ -6,8 +6,10 @@ transformers' own scheduler on that view, and `model` is brought up to date befo
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
+import warnings
 
 import torch
 import transformers
@@ -15,12 +17,10 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from . import deepspeed as _deepspeed
 from ._batches import flatten_batch
-from .errors import HeddleError
-from .optim import AdamW
+from .errors import HeddleError, HeddleWarning
+from .optim import AdamW, Muon
 from .plan import Plan
 from .step import compile
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 # Training arguments that a compiled step cannot honour: (name, value that asks for nothing, what to do).
 _REFUSED = (
@@ -130,10 +130,14 @@ class Optimizer(torch.optim.Optimizer):
 
     def _fill(self, state_dict):
         parameters, executable, counts = self._parameters(), self._step._executable, set()
+        kept = self._step.optimizer_state_dict()["state"]
         for index, entry in state_dict["state"].items():
             name = self._names[parameters[index]]
             counts.add(int(entry["step"]))
-            for kind in _MOMENTS:
+            kinds = set(entry) - {"step", "master"}
+            if name in kept and kinds != set(kept[name]):
+                raise HeddleError(f"the optimizer state has {', '.join(sorted(kinds))} of '{name}', which is updated with {', '.join(sorted(kept[name]))}; was the checkpoint made with another optimizer?")
+            for kind in kinds:
                 executable.set_state(kind, name, entry[kind])
             if "master" in entry:
                 executable.set_state("master", name, entry["master"])
@@ -152,6 +156,8 @@ class Trainer(transformers.Trainer):
         TrainingArguments say. `bf16=True` there is Plan(precision="bf16"): parameters are presented in bf16, masters, moments and sums are fp32. `fp16=True` is
         Plan(precision="fp16"), the same in fp16 with a dynamic loss scale, on the CPU too.
       loss: callable(outputs, batch) -> scalar, as in heddle.compile; None takes the model's own.
+      optimizer: heddle.AdamW or heddle.Muon, taken as it is: its lr and decay, not those of the TrainingArguments, whose scheduler and clipping hold. None: the DeepSpeed configuration's
+        Muon, else AdamW as the TrainingArguments say.
 
     The loss is averaged as transformers does: over all labels of an update where the model takes `num_items_in_batch`, else over its micro-batches. `model` holds the trained weights
     after `train()`, in evaluation and in what is saved; a callback that reads it in between calls `trainer.sync()` first, on every process.
@@ -159,12 +165,14 @@ class Trainer(transformers.Trainer):
     Under torchrun the processes are the ranks of the plan; data, logging and files are divided among them as transformers does.
     """
 
-    def __init__(self, *args, plan=None, loss=None, **kwargs):
-        self._plan, self._loss, self.compiled, self._waiting, self._fresh = plan, loss, None, [], True
+    def __init__(self, *args, plan=None, loss=None, optimizer=None, **kwargs):
+        self._plan, self._loss, self._given, self.compiled, self._waiting, self._fresh = plan, loss, optimizer, None, [], True
+        if optimizer is not None and not isinstance(optimizer, (AdamW, Muon)):
+            raise HeddleError(f"heddle.hf.Trainer: optimizer={optimizer!r} is neither a heddle.AdamW nor a heddle.Muon")
         if kwargs.get("compute_loss_func") is not None:
             raise HeddleError("compute_loss_func cannot be recorded with the number of items; pass heddle.hf.Trainer(loss=callable(outputs, batch))")
         if any(part is not None for part in kwargs.get("optimizers") or ()) or kwargs.get("optimizer_cls_and_kwargs") is not None:
-            raise HeddleError("the optimizer is Heddle's: its settings come from the TrainingArguments, its scheduler from lr_scheduler_type; leave optimizers out")
+            raise HeddleError("the optimizer is Heddle's: its settings come from the TrainingArguments or heddle.hf.Trainer(optimizer=...), its scheduler from lr_scheduler_type; leave optimizers out")
         super().__init__(*args, **kwargs)
         _check_arguments(self.args)
         for method in ("compute_loss", "training_step"):
@@ -190,16 +198,23 @@ class Trainer(transformers.Trainer):
             return self.optimizer
         args, decays = self.args, set(self.get_decay_parameter_names(self.model))
         named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        names, (_, chosen) = {parameter: name for name, parameter in named}, self._configuration
+        if chosen is not None:
+            self._base = chosen.lr
+            self.optimizer = Optimizer([{"params": list(names)}], {"lr": chosen.lr, "weight_decay": chosen.weight_decay}, names)
+            return self.optimizer
         groups = [
             {"params": [parameter for name, parameter in named if (name in decays) == decayed], "weight_decay": args.weight_decay if decayed else 0.0}
             for decayed in (True, False)
         ]
         defaults = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-        self.optimizer = Optimizer(groups, defaults, {parameter: name for name, parameter in named})
+        self.optimizer = Optimizer(groups, defaults, names)
         self._base = args.learning_rate
         return self.optimizer
 
-    def _heddle_plan(self):
+    @functools.cached_property
+    def _configuration(self):
+        """(heddle.Plan, the optimizer, or None for AdamW as the TrainingArguments say)."""
         if _deepspeed.is_configuration(self._plan):
             return self._configured(_deepspeed.read(self._plan, auto=self._auto()))
         plan = self._plan
@@ -207,7 +222,7 @@ class Trainer(transformers.Trainer):
             plan = Plan(clip=self.args.max_grad_norm or None, precision="bf16" if self.args.bf16 else "fp16" if self.args.fp16 else None, seed=self.args.seed)
         if plan.loss_average is None:
             plan = dataclasses.replace(plan, loss_average="tokens" if self.model_accepts_loss_kwargs and self._loss is None else "batches")
-        return plan
+        return plan, self._given
 
     def _configured(self, found):
         for name, value, ours in (
@@ -215,15 +230,19 @@ class Trainer(transformers.Trainer):
             ("train_micro_batch_size_per_gpu", found.micro_batch, self.args.per_device_train_batch_size),
         ):
             if value not in (None, ours):
-                raise HeddleError(f"the DeepSpeed configuration's {name} is {value}, and the TrainingArguments say {ours}")
-        if found.optimizer is not None:
-            ours = {"lr": self.args.learning_rate, "betas": (self.args.adam_beta1, self.args.adam_beta2), "eps": self.args.adam_epsilon, "weight_decay": self.args.weight_decay}
+                raise HeddleError(f"the DeepSpeed configuration's {name} is {value}, and the TrainingArguments say {ours}; write \"auto\" there")
+        if found.optimizer is not None and self._given is not None:
+            warnings.warn("heddle.hf.Trainer: optimizer= given in code is taken instead of the DeepSpeed configuration's", HeddleWarning, stacklevel=3)
+        elif found.optimizer is not None:
+            ours = {"lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
+            if isinstance(found.optimizer, AdamW):
+                ours |= {"betas": (self.args.adam_beta1, self.args.adam_beta2), "eps": self.args.adam_epsilon}
             for name, value in ours.items():
                 if getattr(found.optimizer, name, None) != value:
                     raise HeddleError(f'the DeepSpeed configuration\'s optimizer has {name}={getattr(found.optimizer, name, None)!r}, and the TrainingArguments say {value!r}; write "auto" there')
         if found.schedule is not None:
             raise HeddleError("the DeepSpeed configuration has a scheduler, and the Trainer's is lr_scheduler_type; leave the scheduler out")
-        return found.plan
+        return found.plan, self._given or (found.optimizer if isinstance(found.optimizer, Muon) else None)
 
     def _auto(self):
         """What transformers fills in for "auto"."""
@@ -242,11 +261,11 @@ class Trainer(transformers.Trainer):
         }
 
     def _compile(self, example):
-        plan = self._heddle_plan()
+        plan, optimizer = self._configuration
         view = getattr(self.optimizer, "optimizer", self.optimizer)
         groups = [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in view.param_groups if group["params"]]
         args = self.args
-        optimizer = AdamW(lr=self._base, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon, weight_decay=args.weight_decay, params=groups)
+        optimizer = optimizer or AdamW(lr=self._base, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon, weight_decay=args.weight_decay, params=groups)
         # accelerate puts autocast around the forward for bf16; Heddle's precision takes its place.
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         model.train()
@@ -258,6 +277,7 @@ class Trainer(transformers.Trainer):
     def _inner_training_loop(self, *args, **kwargs):
         # transformers starts every train() from the model's weights with a fresh or a loaded optimizer.
         self.compiled, self._waiting, self.optimizer, self._fresh = None, [], None, True
+        self.__dict__.pop("_configuration", None)
         self._tokens, self._began = 0, time.perf_counter()
         return super()._inner_training_loop(*args, **kwargs)
 

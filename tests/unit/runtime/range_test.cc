@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -79,15 +80,18 @@ class Handler final : public StepHandler {
   const End end_;
 };
 
-// What is seen of a section of two steps, whose second one ends so.
-std::string Seen(End end) {
+// What is seen of a section of two steps, whose second one ends so; the steps
+// may have a stream each, which are threads.
+std::string Seen(End end, bool streams = false) {
   PlanBuilder b("train");
   const uint32_t g = b.Input("g", plan::DType::kF32, {4});
+  const uint16_t other = streams ? b.Stream("gather") : 0;
   b.BeginSection("micro_first");
   for (const char* name : {"first", "second"}) {
     const uint32_t w = b.State("accumulator", name, plan::DType::kF32, {4});
     b.Step(plan::StepKind::kKernel, name, {ValueArg("src", g)},
-           {static_cast<int32_t>(w)});
+           {static_cast<int32_t>(w)},
+           name == std::string("second") ? other : 0);
   }
   auto device = device::CreateCpuDevice();
   absl::StatusOr<std::unique_ptr<Executable>> loaded = Executable::Load(
@@ -111,6 +115,17 @@ TEST(RangeTest, SectionsAndStepsAreSeen) {
 TEST(RangeTest, EveryWayOutCloses) {
   EXPECT_EQ(Seen(End::kFails), "micro_first(first()second())");
   EXPECT_EQ(Seen(End::kThrows), "micro_first(first()second())");
+}
+
+// Ranges of both threads, in whatever order; Seen finds none open.
+TEST(RangeTest, EveryWayOutOfAStreamCloses) {
+  for (End end : {End::kGood, End::kFails}) {
+    const std::string seen = Seen(end, /*streams=*/true);
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), '('),
+              std::count(seen.begin(), seen.end(), ')'))
+        << seen;
+    EXPECT_NE(seen.find("second("), std::string::npos) << seen;
+  }
 }
 
 TEST(RangeTest, WithoutAProfilerNobodyWatches) {
