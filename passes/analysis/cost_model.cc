@@ -22,6 +22,12 @@ const DeviceCost& deviceCost(const std::string& target) {
   return target == "cuda" ? gpu : host;
 }
 
+const DeviceOverhead& deviceOverhead(const std::string& target) {
+  static constexpr DeviceOverhead gpu = {"", -1, -1, -1, 32 << 20, -1};
+  static constexpr DeviceOverhead host = {"a host has none", 0, 0, 0, 0, 0};
+  return target == "cuda" ? gpu : host;
+}
+
 double stepSeconds(const DeviceCost& cost, const std::string& precision,
                    int64_t flops, int64_t bytes) {
   const double rate = precision == "fp64"   ? cost.flops64

@@ -29,6 +29,21 @@ struct DeviceCost {
 // The table's row for a program's target, "cpu" or "cuda".
 const DeviceCost& deviceCost(const std::string& target);
 
+// Bytes that a process takes of a device beside what a plan places, and who
+// says so; negative: nobody has measured it.
+struct DeviceOverhead {
+  const char* source;
+  int64_t context;
+  // Code of the libraries that steps call, loaded as it is first called.
+  int64_t modules;
+  // cuBLAS with its workspace.
+  int64_t blas;
+  // What each stream with matrix products of the plan's own has for them.
+  int64_t productsPerStream;
+  int64_t communicator;
+};
+const DeviceOverhead& deviceOverhead(const std::string& target);
+
 // A step that runs `flops` and touches `bytes`.
 double stepSeconds(const DeviceCost& cost, const std::string& precision,
                    int64_t flops, int64_t bytes);

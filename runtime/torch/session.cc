@@ -491,6 +491,11 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
   return trace;
 }
 
+std::map<std::string, int64_t> Session::MemoryBeside() const {
+  return {{"workspaces", static_cast<int64_t>(shared_->workspace_bytes())},
+          {"products", static_cast<int64_t>(executable_->reserved_bytes())}};
+}
+
 uint64_t Session::MemoryBytes() const {
   return plan().state_bytes + plan().constant_bytes +
          executable_->memory().input_bytes() +

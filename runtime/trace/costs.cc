@@ -73,7 +73,8 @@ absl::Status WriteCosts(const Costs& costs, const std::string& path) {
   Json json = {
       {"format", "heddle.costs"},     {"version", kCostsVersion},
       {"device", costs.device},       {"torch", costs.torch},
-      {"precision", costs.precision}, {"operators", std::move(operators)}};
+      {"precision", costs.precision}, {"operators", std::move(operators)},
+      {"memory", costs.memory}};
   for (const CollectiveCost& cost : costs.collectives)
     json["collectives"].push_back(
         {{"collective", cost.collective},
@@ -122,6 +123,7 @@ absl::StatusOr<Costs> ReadCosts(const std::string& path) {
             cost.ranks, " ranks has a time that cannot be; measure again"));
       costs.collectives.push_back(std::move(cost));
     }
+    if (json.contains("memory")) json.at("memory").get_to(costs.memory);
     return costs;
   } catch (const Json::exception&) {
     return absl::InvalidArgumentError(

@@ -3,7 +3,9 @@
 // {"format": "heddle.costs", "version": 1, "device", "torch", "precision",
 //  "operators": [{"operator", "runs", "microseconds"}],
 //  "collectives": [{"collective", "axis", "ranks", "microseconds",
-//                   "bytes_per_second"}]}; one rank has no collectives.
+//                   "bytes_per_second"}],
+//  "memory": {"workspaces": bytes, "products": bytes}}; one rank has no
+// collectives.
 
 #ifndef HEDDLE_RUNTIME_TRACE_COSTS_H_
 #define HEDDLE_RUNTIME_TRACE_COSTS_H_
@@ -48,6 +50,10 @@ struct Costs {
   // By plan::SignatureText of the step.
   std::map<std::string, Cost> operators;
   std::vector<CollectiveCost> collectives;
+  // Bytes that the run reserved beside the plan's: "workspaces" for what
+  // operators and kernels allocate inside, "products" for the library of matrix
+  // products. Empty in files of runs that did not say.
+  std::map<std::string, int64_t> memory;
 
   // Nullptr where the file does not say.
   const CollectiveCost* Find(const std::string& collective,

@@ -103,6 +103,17 @@ MemoryCurve memoryCurve(const Program& program, const Section& section);
 std::vector<Lifetime> longestLived(const Program& program,
                                    const Section& section, size_t count);
 
+// One thing that takes memory of a GPU while a plan trains.
+struct DeviceBytes {
+  std::string what;
+  // Negative: nobody has measured it.
+  int64_t bytes = 0;
+  std::string note;
+};
+// All of a rank of a plan for GPUs, whether the plan places it or not; empty
+// for any other program.
+std::vector<DeviceBytes> deviceMemory(const Program& program);
+
 // ---- Time ----
 
 // The table's row for a program's target.

@@ -118,6 +118,7 @@ absl::Status priceByCosts(const std::string& path, inspect::Program* program) {
   const absl::StatusOr<trace::Costs> costs = trace::ReadCosts(path);
   if (!costs.ok()) return costs.status();
   program->costs = costs->device;
+  program->reserved = costs->memory;
   for (inspect::Section& section : program->sections) {
     for (inspect::Op& op : section.ops) {
       if (op.wireBytes >= 0) {

@@ -8,6 +8,7 @@
 #define HEDDLE_TOOLS_HEDDLE_INSPECT_PROGRAM_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -161,6 +162,8 @@ struct Program {
   // The device whose measured costs the ops have, and how many have one.
   std::string costs;
   int64_t measured = 0;
+  // What a measured run reserved beside the plan, by trace::Costs's names.
+  std::map<std::string, int64_t> reserved;
   std::vector<Value> values;
   std::vector<Storage> storages;
   std::vector<Argument> arguments;

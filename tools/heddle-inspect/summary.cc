@@ -53,6 +53,29 @@ void addState(std::string& text, const Program& program) {
   }
 }
 
+void addDeviceMemory(std::string& text, const Program& program) {
+  const std::vector<DeviceBytes> parts = deviceMemory(program);
+  if (parts.empty()) return;
+  absl::StrAppend(&text, "\nOn the device, predicted for ",
+                  deviceCost(program).name, "\n");
+  int64_t all = 0;
+  std::vector<std::string> unknown;
+  for (const DeviceBytes& part : parts) {
+    absl::StrAppend(
+        &text, "  ", padded(part.what, 18),
+        padded(part.bytes < 0 ? "not known" : bytesText(part.bytes), -11),
+        part.note.empty() ? "" : "  ", part.note, "\n");
+    if (part.bytes < 0) unknown.push_back(part.what);
+    all += std::max<int64_t>(part.bytes, 0);
+  }
+  absl::StrAppend(&text, "  ", padded("all", 18), padded(bytesText(all), -11),
+                  "  ", all, " bytes",
+                  unknown.empty()
+                      ? ""
+                      : absl::StrCat(" without ", absl::StrJoin(unknown, ", ")),
+                  "\n");
+}
+
 void addFlops(std::string& text, const Program& program,
               const Section& section) {
   const Share share = countShare(section);
@@ -240,6 +263,7 @@ std::string summaryText(const Program& program) {
       program.ranks == 1 ? "" : absl::StrCat(", ", program.ranks, " ranks"),
       "\n");
   addState(text, program);
+  addDeviceMemory(text, program);
   absl::StrAppend(&text, "\nParameters by module\n",
                   moduleTreeText(program, 8));
   addDecisions(text, program);

@@ -322,11 +322,11 @@ absl::Status writeCosts(const Options& options, Setup& setup, StepLog& log) {
   if (!collectives.ok()) return collectives.status();
   if (ranks.first() != 0) return absl::OkStatus();
   const std::string path = absl::StrCat(options.plan, ".costs.json");
-  if (absl::Status status =
-          trace::WriteCosts({ranks.session(0).DeviceName(),
-                             ranks.plan().torch_version, ranks.plan().precision,
-                             setup.meter.Medians(), *std::move(collectives)},
-                            path);
+  if (absl::Status status = trace::WriteCosts(
+          {ranks.session(0).DeviceName(), ranks.plan().torch_version,
+           ranks.plan().precision, setup.meter.Medians(),
+           *std::move(collectives), ranks.session(0).MemoryBeside()},
+          path);
       !status.ok())
     return status;
   log.Say(absl::StrCat("costs ", path));

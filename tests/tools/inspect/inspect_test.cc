@@ -23,6 +23,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 constexpr char kLlama[] = "tests/tools/inspect/captured/llama.mlir";
@@ -377,6 +378,40 @@ TEST(Plan, PeakIsAtLeastThePlansOwnLowerBound) {
     EXPECT_LE(curve.total(curve.peak) - resident, section.scratchBytes)
         << "seed " << seed;
   }
+}
+
+// Bytes added up by hand: state and inputs in steps of 256 bytes, the largest
+// scratch arena, and what the run reserved. A part that nobody knows has no
+// number, and the sum says which.
+TEST(DeviceMemory, IsWhatThePlanPlacesAndWhatLiesBeside) {
+  Program program = described(testing::TrainPlan(2, 8));
+  EXPECT_THAT(deviceMemory(program), IsEmpty());
+  program.target = "cuda";
+  int64_t resident = 0, scratch = 0;
+  for (const Storage& storage : program.storages)
+    if (storage.resident) resident += (storage.bytes + 255) / 256 * 256;
+  for (const Section& section : program.sections)
+    scratch = std::max(scratch, section.scratchBytes);
+  ASSERT_GT(resident * scratch, 0);
+  program.costs = "a GPU";
+  program.reserved = {{"workspaces", 1000}, {"products", 2000}};
+  int64_t known = 0;
+  std::map<std::string, int64_t> parts;
+  for (const DeviceBytes& part : deviceMemory(program)) {
+    parts[part.what] = part.bytes;
+    if (part.bytes > 0) known += part.bytes;
+  }
+  EXPECT_EQ(parts.at("scratch arena"), scratch);
+  EXPECT_EQ(parts.at("inside operators"), 1000);
+  EXPECT_EQ(parts.at("matrix products"), 2000);
+  int64_t beside = 3000;
+  for (const char* what : {"cuBLAS", "modules", "CUDA context"})
+    beside += std::max<int64_t>(parts.at(what), 0);
+  EXPECT_EQ(known, resident + scratch + beside);
+  EXPECT_THAT(summaryText(program),
+              HasSubstr(std::to_string(known) + " bytes"));
+  program.reserved.clear();
+  EXPECT_THAT(summaryText(program), HasSubstr("without inside operators"));
 }
 
 TEST(Plan, EverySectionIsShown) {

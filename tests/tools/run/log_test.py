@@ -142,6 +142,7 @@ def test_measured_costs_price_the_plan(model):
     costs = json.loads((model / "token.plan.costs.json").read_text())
     assert costs["format"] == "heddle.costs" and costs["version"] == 1
     assert all(entry["runs"] >= 4 and entry["microseconds"] > 0 for entry in costs["operators"])
+    assert costs["memory"]["workspaces"] > 0 and costs["memory"]["products"] == 0
     assert any(entry["operator"].startswith("aten::embedding ") and " -> " in entry["operator"] for entry in costs["operators"])
     assert "collectives" not in costs
     priced = inspect(model / "token.plan", "--costs", model / "token.plan.costs.json")
