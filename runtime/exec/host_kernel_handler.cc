@@ -4,10 +4,10 @@
 
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/registry.h"
+#include "runtime/exec/kernel_call.h"
 
 namespace heddle::exec {
 namespace {
@@ -34,38 +34,31 @@ absl::StatusOr<kernels::Element> ElementOf(plan::DType dtype) {
 
 absl::StatusOr<kernels::Operand> OperandOf(const plan::Plan& plan,
                                            const Memory& memory,
-                                           int64_t index) {
-  // A result that nobody reads is dropped.
-  if (index < 0) return kernels::Operand{};
-  const plan::Value& value = plan.values[static_cast<size_t>(index)];
+                                           uint32_t index) {
+  const plan::Value& value = plan.values[index];
   if (!plan::IsDense(value))
     return absl::UnimplementedError(
         "a kernel needs its tensors dense, and one of them has gaps");
   absl::StatusOr<kernels::Element> element = ElementOf(value.dtype);
   if (!element.ok()) return element.status();
-  return kernels::Operand{memory.Address(static_cast<uint32_t>(index)),
-                          *element, plan::ElementCount(value)};
+  return kernels::Operand{memory.Address(index), *element,
+                          plan::ElementCount(value)};
 }
 
 class HostKernelStep final : public PreparedStep {
  public:
-  HostKernelStep(kernels::Launch launch, kernels::Call call,
-                 std::vector<std::pair<std::string, std::string>> runtime)
-      : launch_(launch), call_(std::move(call)), runtime_(std::move(runtime)) {}
+  HostKernelStep(kernels::Launch launch, KernelCall call)
+      : launch_(launch), call_(std::move(call)) {}
 
   absl::Status Execute(const RunContext& context, device::Stream*) override {
-    for (const auto& [argument, scalar] : runtime_) {
-      absl::StatusOr<double> value = RuntimeScalar(context, scalar);
-      if (!value.ok()) return value.status();
-      call_.scalars[argument] = *value;
-    }
-    return launch_(call_);
+    if (absl::Status status = SetRuntimeScalars(context, call_); !status.ok())
+      return status;
+    return launch_(call_.call);
   }
 
  private:
   kernels::Launch launch_;
-  kernels::Call call_;
-  std::vector<std::pair<std::string, std::string>> runtime_;
+  KernelCall call_;
 };
 
 class HostKernelHandler final : public StepHandler {
@@ -78,51 +71,13 @@ class HostKernelHandler final : public StepHandler {
       return absl::UnimplementedError(
           absl::StrCat("this runtime has no host kernel '", step.name,
                        "'; it has ", kernels::KnownNames()));
-    kernels::Call call;
-    std::vector<std::pair<std::string, std::string>> runtime;
-    for (const plan::Arg& arg : step.args) {
-      switch (arg.kind) {
-        case plan::ArgKind::kValue:
-        case plan::ArgKind::kValueList:
-          for (int64_t value : arg.kind == plan::ArgKind::kValue
-                                   ? std::vector<int64_t>{arg.i}
-                                   : arg.ints) {
-            if (value < 0)
-              return absl::InvalidArgumentError(absl::StrCat(
-                  "kernel argument '", arg.name, "' has an absent tensor"));
-            absl::StatusOr<kernels::Operand> operand =
-                OperandOf(plan, memory, value);
-            if (!operand.ok()) return operand.status();
-            call.tensors[arg.name].push_back(*operand);
-          }
-          break;
-        case plan::ArgKind::kInt:
-        case plan::ArgKind::kBool:
-          call.scalars[arg.name] = static_cast<double>(arg.i);
-          break;
-        case plan::ArgKind::kFloat:
-          call.scalars[arg.name] = arg.f;
-          break;
-        case plan::ArgKind::kIntList:
-          call.ints[arg.name] = arg.ints;
-          break;
-        case plan::ArgKind::kRuntime:
-          runtime.emplace_back(arg.name, arg.s);
-          break;
-        case plan::ArgKind::kNone:
-          break;
-        default:
-          return absl::InvalidArgumentError(absl::StrCat(
-              "kernel argument '", arg.name, "' is of a kind no kernel takes"));
-      }
-    }
-    for (int32_t value : step.results) {
-      absl::StatusOr<kernels::Operand> operand = OperandOf(plan, memory, value);
-      if (!operand.ok()) return operand.status();
-      call.results.push_back(*operand);
-    }
+    absl::StatusOr<KernelCall> call =
+        ReadKernelCall(step, [&](const std::string&, uint32_t value) {
+          return OperandOf(plan, memory, value);
+        });
+    if (!call.ok()) return call.status();
     return std::unique_ptr<PreparedStep>(
-        new HostKernelStep(kernel->host, std::move(call), std::move(runtime)));
+        new HostKernelStep(kernel->host, *std::move(call)));
   }
 };
 

@@ -10,13 +10,12 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include <map>
-#include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/registry.h"
+#include "runtime/exec/kernel_call.h"
 #include "runtime/torch/newton_schulz_blas.h"
 
 namespace heddle::torch_runtime {
@@ -76,40 +75,38 @@ class RegistryStep final : public exec::PreparedStep {
   // `workspace` is null for a kernel that needs none. `allocates`: it is ATen
   // code, whose temporaries are the step's workspace.
   RegistryStep(std::shared_ptr<Shared> shared, kernels::Launch launch,
-               kernels::Workspace workspace, bool allocates, kernels::Call call,
-               std::map<std::string, std::string> runtime)
+               kernels::Workspace workspace, bool allocates,
+               exec::KernelCall call)
       : shared_(std::move(shared)),
         launch_(launch),
         workspace_(workspace),
         allocates_(allocates),
-        call_(std::move(call)),
-        runtime_(std::move(runtime)) {}
+        read_(std::move(call)) {}
 
   absl::Status Execute(const exec::RunContext& context,
                        device::Stream* stream) override {
-    for (const auto& [argument, scalar] : runtime_) {
-      absl::StatusOr<double> value = exec::RuntimeScalar(context, scalar);
-      if (!value.ok()) return value.status();
-      call_.scalars[argument] = *value;
-    }
+    if (absl::Status status = exec::SetRuntimeScalars(context, read_);
+        !status.ok())
+      return status;
+    kernels::Call& call = read_.call;
     // A rank that has none of a step's tensors has nothing to do.
-    if (call_.results.empty()) return absl::OkStatus();
-    call_.stream = stream == nullptr ? nullptr : stream->native();
+    if (call.results.empty()) return absl::OkStatus();
+    call.stream = stream == nullptr ? nullptr : stream->native();
     if (workspace_ == nullptr && !allocates_) {
       shared_->counters.steps += 1;
-      return launch_(call_);
+      return launch_(call);
     }
     return RunScoped(*shared_, learned_, stream, [&](Scope& scope, bool first) {
       at::Tensor scratch;
       if (workspace_ != nullptr) {
-        absl::StatusOr<int64_t> bytes = workspace_(call_);
+        absl::StatusOr<int64_t> bytes = workspace_(call);
         if (!bytes.ok()) return bytes.status();
         scratch = at::empty(
             {*bytes}, at::TensorOptions(at::kByte).device(shared_->device));
-        call_.workspace = scratch.data_ptr();
-        call_.workspace_bytes = *bytes;
+        call.workspace = scratch.data_ptr();
+        call.workspace_bytes = *bytes;
       }
-      absl::Status status = launch_(call_);
+      absl::Status status = launch_(call);
       if (first) learned_.workspace_bytes = scope.PeakWithout({});
       learned_.exact = workspace_ != nullptr;
       return status;
@@ -121,9 +118,7 @@ class RegistryStep final : public exec::PreparedStep {
   kernels::Launch launch_;
   kernels::Workspace workspace_;
   const bool allocates_;
-  kernels::Call call_;
-  // Argument -> the run-time scalar that it is.
-  std::map<std::string, std::string> runtime_;
+  exec::KernelCall read_;
   Learned learned_;
 };
 
@@ -162,83 +157,27 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
         "kernel ", step.name, " has no ", on_device ? "device" : "host",
         " code in this build; build with the CUDA toolkit"));
   TensorTable& tensors = shared->tensors(plan, memory);
-  kernels::Call call;
-  std::map<std::string, std::string> runtime;
-  auto add = [&](const std::string& name, int64_t value) -> absl::Status {
-    if (value < 0)
-      return absl::InvalidArgumentError(
-          absl::StrCat("kernel argument '", name, "' has an absent tensor"));
-    absl::StatusOr<kernels::Operand> operand =
-        OperandOf(step.name, name, tensors.at(static_cast<uint32_t>(value)));
-    if (!operand.ok()) return operand.status();
-    call.tensors[name].push_back(*std::move(operand));
-    return absl::OkStatus();
-  };
-  for (const plan::Arg& arg : step.args) {
-    absl::Status status;
-    switch (arg.kind) {
-      case plan::ArgKind::kValue:
-        status = add(arg.name, arg.i);
-        break;
-      case plan::ArgKind::kValueList:
-        call.tensors[arg.name];
-        for (int64_t value : arg.ints)
-          if (status.ok()) status = add(arg.name, value);
-        break;
-      case plan::ArgKind::kInt:
-      case plan::ArgKind::kBool:
-        call.scalars[arg.name] = static_cast<double>(arg.i);
-        break;
-      case plan::ArgKind::kFloat:
-        call.scalars[arg.name] = arg.f;
-        break;
-      case plan::ArgKind::kString:
-        call.strings[arg.name] = arg.s;
-        break;
-      case plan::ArgKind::kIntList:
-        call.ints[arg.name] = arg.ints;
-        break;
-      case plan::ArgKind::kFloatList:
-        call.lists[arg.name] = arg.floats;
-        break;
-      case plan::ArgKind::kRuntime:
-        runtime[arg.name] = arg.s;
-        break;
-      case plan::ArgKind::kNone:
-        break;
-      default:
-        status = absl::InvalidArgumentError(
-            absl::StrCat("kernel argument '", arg.name,
-                         "' is of a kind that no kernel takes"));
-    }
-    if (!status.ok()) return status;
-  }
-  for (size_t i = 0; i < step.results.size(); ++i) {
-    call.results.emplace_back();
-    if (step.results[i] < 0) continue;  // nobody reads it
-    absl::StatusOr<kernels::Operand> operand =
-        OperandOf(step.name, absl::StrCat("result ", i),
-                  tensors.at(static_cast<uint32_t>(step.results[i])));
-    if (!operand.ok()) return operand.status();
-    call.results[i] = *std::move(operand);
-  }
-  if (absl::Status status = CheckInPlace(step.name, call); !status.ok())
+  absl::StatusOr<exec::KernelCall> call =
+      exec::ReadKernelCall(step, [&](const std::string& name, uint32_t value) {
+        return OperandOf(step.name, name, tensors.at(value));
+      });
+  if (!call.ok()) return call.status();
+  if (absl::Status status = CheckInPlace(step.name, call->call); !status.ok())
     return status;
   kernels::Workspace workspace = on_device ? kernel->workspace : nullptr;
   // Steps of one stream follow each other.
-  if (workspace != nullptr && step.stream == 0 && !call.results.empty()) {
-    absl::StatusOr<int64_t> bytes = workspace(call);
+  if (workspace != nullptr && step.stream == 0 && !call->call.results.empty()) {
+    absl::StatusOr<int64_t> bytes = workspace(call->call);
     if (!bytes.ok()) return bytes.status();
     const exec::Memory::Spare spare = memory.SpareScratch(section);
     if (static_cast<uint64_t>(*bytes) <= spare.bytes) {
-      call.workspace = spare.address;
-      call.workspace_bytes = *bytes;
+      call->call.workspace = spare.address;
+      call->call.workspace_bytes = *bytes;
       workspace = nullptr;
     }
   }
-  return std::unique_ptr<exec::PreparedStep>(
-      new RegistryStep(std::move(shared), launch, workspace, by_blas,
-                       std::move(call), std::move(runtime)));
+  return std::unique_ptr<exec::PreparedStep>(new RegistryStep(
+      std::move(shared), launch, workspace, by_blas, *std::move(call)));
 }
 
 }  // namespace heddle::torch_runtime
