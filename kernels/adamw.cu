@@ -6,6 +6,7 @@
 
 #include "kernels/adamw_cuda.h"
 #include "kernels/elements.cuh"
+#include "kernels/launch.cuh"
 
 namespace heddle::kernels {
 namespace {
@@ -55,8 +56,7 @@ const char* LaunchAdamW(const AdamWDevice& arguments, bool f64, void* stream) {
     AdamWKernel<float>
         <<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
   }
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return LastError();
 }
 
 }  // namespace heddle::kernels

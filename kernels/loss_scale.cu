@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/launch.cuh"
 #include "kernels/loss_scale_cuda.h"
 
 namespace heddle::kernels {
@@ -19,8 +20,7 @@ __global__ void LossScaleKernel(const LossScale s) {
 
 const char* LaunchLossScale(const LossScale& arguments, void* stream) {
   LossScaleKernel<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return LastError();
 }
 
 }  // namespace heddle::kernels

@@ -10,9 +10,9 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <type_traits>
 
+#include "kernels/launch.cuh"
 #include "kernels/multi_update_cuda.h"
 
 namespace heddle::kernels {
@@ -243,15 +243,6 @@ __global__ void __launch_bounds__(kThreads) NormResultKernel(NormResult r) {
     *r.factor = r.max_norm > 0 ? (factor > 1.0f ? 1.0f : factor) : 1.0f;
   }
   if (r.finite != nullptr) *r.finite = isfinite(norm);
-}
-
-const char* LastError() {
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
-
-bool IsAligned(const void* data) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/elements.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/muon_cuda.h"
 
 namespace heddle::kernels {
@@ -16,13 +17,34 @@ constexpr int kThreads = 256;
 constexpr int kGroups = 4;
 static_assert(kMuonBlock == kThreads * 4 * kGroups, "all of a block's loads");
 
-template <typename T>
-__device__ T Lerp(T from, T to, T weight) {
-  const T difference = Add(to, -from);
-  return (weight < T(0) ? -weight : weight) < T(0.5)
-             ? Add(from, Mul(weight, difference))
-             : Add(to, -Mul(difference, Add(T(1), -weight)));
+// A constant of the launch kept in a register: the compiler would make it again
+// for every element, from doubles.
+__device__ float Kept(float value) {
+  asm volatile("" : "+f"(value));
+  return value;
 }
+__device__ double Kept(double value) {
+  asm volatile("" : "+d"(value));
+  return value;
+}
+__device__ bool Kept(bool value) {
+  int word = value;
+  asm volatile("" : "+r"(word));
+  return word != 0;
+}
+
+// torch.lerp by a weight that all elements share: from its nearer end.
+template <typename T>
+struct Lerp {
+  bool from_start;
+  T share;
+  __device__ explicit Lerp(T weight)
+      : from_start(Kept((weight < T(0) ? -weight : weight) < T(0.5))),
+        share(Kept(from_start ? weight : -Add(T(1), -weight))) {}
+  __device__ T operator()(T start, T end) const {
+    return Add(from_start ? start : end, Mul(share, Add(end, -start)));
+  }
+};
 
 __device__ const MuonEntry& EntryOf(const MuonDevice& a, int block) {
   int low = 0, high = a.count - 1;
@@ -107,30 +129,51 @@ __device__ bool Skipped(const MuonDevice& a) {
 // the two tensors read, and the third tensor, from the state as it was stored.
 // kZeroesThird: in a step that is skipped; else that leaves everything alone.
 template <typename T>
-struct Momentum {
+struct MomentumBase {
   static constexpr bool kWritesFirst = false, kZeroesThird = true;
-  T beta, weight, divisor, scale;
-  bool ema, nesterov;
-  __device__ explicit Momentum(const MuonDevice& a, const MuonEntry&)
-      : beta(static_cast<T>(a.momentum)),
-        weight(static_cast<T>(1 - a.momentum)),
-        divisor(static_cast<T>(a.divisor)),
+  T beta, divisor, scale;
+  bool nesterov;
+  __device__ explicit MomentumBase(const MuonDevice& a)
+      : beta(Kept(static_cast<T>(a.momentum))),
+        divisor(Kept(static_cast<T>(a.divisor))),
         scale(a.gradient_factor == nullptr
                   ? T(1)
                   : static_cast<T>(*a.gradient_factor)),
-        ema(a.ema),
         nesterov(a.nesterov) {}
-  // The new `second`, the momentum; `first` becomes the scaled gradient.
-  __device__ T State(T& first, T second) const {
-    if (divisor != T(1)) first = Div(first, divisor);
-    if (scale != T(1)) first = Mul(first, scale);
-    return ema ? Lerp(second, first, weight) : Add(Mul(beta, second), first);
+  __device__ T Scaled(T gradient) const {
+    if (divisor != T(1)) gradient = Div(gradient, divisor);
+    return scale != T(1) ? Mul(gradient, scale) : gradient;
   }
-  // The matrix.
+};
+
+// The new `second`, the momentum; `first` becomes the scaled gradient. Third:
+// the matrix.
+template <typename T>
+struct Momentum : MomentumBase<T> {
+  __device__ explicit Momentum(const MuonDevice& a, const MuonEntry&)
+      : MomentumBase<T>(a) {}
+  __device__ T State(T& first, T second) const {
+    first = this->Scaled(first);
+    return Add(Mul(this->beta, second), first);
+  }
   __device__ T Third(T first, T state) const {
-    return !nesterov ? state
-           : ema     ? Lerp(first, state, beta)
-                     : Add(first, Mul(beta, state));
+    return this->nesterov ? Add(first, Mul(this->beta, state)) : state;
+  }
+};
+
+template <typename T>
+struct EmaMomentum : MomentumBase<T> {
+  Lerp<T> to_gradient, to_state;
+  __device__ explicit EmaMomentum(const MuonDevice& a, const MuonEntry&)
+      : MomentumBase<T>(a),
+        to_gradient(static_cast<T>(1 - a.momentum)),
+        to_state(this->beta) {}
+  __device__ T State(T& first, T second) const {
+    first = this->Scaled(first);
+    return to_gradient(second, first);
+  }
+  __device__ T Third(T first, T state) const {
+    return this->nesterov ? to_state(first, state) : state;
   }
 };
 
@@ -139,7 +182,8 @@ struct Apply {
   static constexpr bool kWritesFirst = true, kZeroesThird = false;
   T decay, factor;
   __device__ explicit Apply(const MuonDevice& a, const MuonEntry& entry)
-      : decay(static_cast<T>(a.decay)), factor(static_cast<T>(entry.factor)) {}
+      : decay(Kept(static_cast<T>(a.decay))),
+        factor(Kept(static_cast<T>(entry.factor))) {}
   // The new `first`, the parameter.
   __device__ T State(T& first, T second) const {
     const T p = decay != T(1) ? Mul(first, decay) : first;
@@ -227,17 +271,18 @@ const char* Launch(void (*kernel)(MuonDevice), const MuonDevice& arguments,
                    void* stream) {
   kernel<<<arguments.blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
       arguments);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return LastError();
 }
 
 }  // namespace
 
 const char* LaunchMuonMomentum(const MuonDevice& arguments, bool f64,
                                void* stream) {
-  return Launch(
-      f64 ? &UpdateKernel<Momentum, double> : &UpdateKernel<Momentum, float>,
-      arguments, stream);
+  auto* kernel = arguments.ema ? f64 ? &UpdateKernel<EmaMomentum, double>
+                                     : &UpdateKernel<EmaMomentum, float>
+                 : f64 ? &UpdateKernel<Momentum, double>
+                               : &UpdateKernel<Momentum, float>;
+  return Launch(kernel, arguments, stream);
 }
 
 const char* LaunchMuonApply(const MuonDevice& arguments, bool f64,

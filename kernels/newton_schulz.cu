@@ -20,6 +20,7 @@
 
 #include <climits>
 
+#include "kernels/launch.cuh"
 #include "kernels/newton_schulz_cuda.h"
 #include "kernels/newton_schulz_items.cuh"
 #include "kernels/newton_schulz_ptx.cuh"
@@ -560,15 +561,14 @@ const char* LaunchTensorCores(const Program& program, DeviceType iterates,
         program.counters, 0,
         sizeof(unsigned) * static_cast<size_t>(1 + program.slots),
         static_cast<cudaStream_t>(stream));
-  if (error != cudaSuccess) return cudaGetErrorString(error);
+  if (error != cudaSuccess) return TextOf(error);
   const long long items =
       static_cast<long long>(program.matrices) * program.items_per_matrix;
   const int clusters = static_cast<int>(
       items < multiprocessors / 2 ? items : multiprocessors / 2);
   kernel<<<2 * clusters, kThreads, kBytes, static_cast<cudaStream_t>(stream)>>>(
       program);
-  error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return LastError();
 }
 
 }  // namespace heddle::kernels::ns

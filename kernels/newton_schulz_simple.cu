@@ -2,72 +2,16 @@
 // matrices, results into any type and orientation, and the products of fp32 and
 // fp64 iterates, one launch each.
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/elements.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/newton_schulz_cuda.h"
 
 namespace heddle::kernels::ns {
 namespace {
 
 constexpr int kThreads = 256;
-
-const char* Failure(cudaError_t error) {
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
-
-template <typename From>
-__device__ double AsDouble(From value) {
-  return static_cast<double>(value);
-}
-template <>
-__device__ double AsDouble(__half value) {
-  return static_cast<double>(__half2float(value));
-}
-template <>
-__device__ double AsDouble(__nv_bfloat16 value) {
-  return static_cast<double>(__bfloat162float(value));
-}
-
-// Arithmetic in T: float, or double for fp64 iterates.
-template <typename T, typename From>
-__device__ T As(From value) {
-  return static_cast<T>(AsDouble(value));
-}
-template <>
-__device__ float As<float, __half>(__half value) {
-  return __half2float(value);
-}
-template <>
-__device__ float As<float, __nv_bfloat16>(__nv_bfloat16 value) {
-  return __bfloat162float(value);
-}
-template <>
-__device__ float As<float, float>(float value) {
-  return value;
-}
-
-template <typename To, typename T>
-__device__ To Rounded(T value) {
-  return static_cast<To>(value);
-}
-template <>
-__device__ __half Rounded(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ __nv_bfloat16 Rounded(float value) {
-  return __float2bfloat16_rn(value);
-}
-template <>
-__device__ __half Rounded(double value) {
-  return __double2half(value);
-}
-template <>
-__device__ __nv_bfloat16 Rounded(double value) {
-  return __double2bfloat16(value);
-}
 
 __device__ int TensorOf(const Tensors& tensors, int matrix) {
   int tensor = 0;
@@ -213,7 +157,7 @@ const char* NormaliseTyped(const Normalise& a, cudaStream_t stream) {
   } else {
     ScaleTall<T, From, To><<<grid, kThreads, 0, stream>>>(a);
   }
-  return Failure(cudaGetLastError());
+  return LastError();
 }
 
 template <typename T, typename To>
@@ -248,8 +192,8 @@ __global__ void WriteKernel(const __grid_constant__ Write w) {
            blockIdx.x * static_cast<long long>(kThreads) + threadIdx.x;
        i < size; i += static_cast<long long>(gridDim.x) * kThreads) {
     const long long row = i / w.columns, column = i % w.columns;
-    to[i] = Rounded<To>(AsDouble(tall ? from[column * w.pitch + row]
-                                      : from[row * w.pitch + column]));
+    to[i] = Rounded<To>(As<double>(tall ? from[column * w.pitch + row]
+                                        : from[row * w.pitch + column]));
   }
 }
 
@@ -273,7 +217,7 @@ const char* WriteTyped(const Write& w, cudaStream_t stream) {
       WriteKernel<From, double><<<grid, kThreads, 0, stream>>>(w);
       break;
   }
-  return Failure(cudaGetLastError());
+  return LastError();
 }
 
 // 64 x 64 of the result a block, 4 x 4 a thread.
@@ -378,7 +322,7 @@ const char* LaunchSimple(const Simple& arguments, bool f64, void* stream) {
   } else {
     SimpleKernel<float><<<grid, kThreads, 0, on>>>(arguments);
   }
-  return Failure(cudaGetLastError());
+  return LastError();
 }
 
 const char* MultiprocessorCount(int* count) {
@@ -387,7 +331,7 @@ const char* MultiprocessorCount(int* count) {
   if (error == cudaSuccess)
     error =
         cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
-  return Failure(error);
+  return TextOf(error);
 }
 
 const char* EncodeMap(CUtensorMap* map, bool bfloat16, void* data,

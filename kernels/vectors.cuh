@@ -8,9 +8,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <cstdint>
-
 #include "kernels/fused_cuda.h"
+#include "kernels/launch.cuh"
 
 namespace heddle::kernels {
 
@@ -84,18 +83,10 @@ struct RowIndex {
   }
 };
 
-inline bool IsAligned(const void* data) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0;
-}
 // Whether packs of `vector` elements lie on their own bytes everywhere.
 inline bool TakesVectors(const RowsOf& t, unsigned vector) {
   return IsAligned(t.data) && t.strides[0] % vector == 0 &&
          t.strides[1] % vector == 0 && t.strides[2] % vector == 0;
-}
-
-inline const char* LastError() {
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 // Calls f(T{}) with the type of a FusedElement.

@@ -94,8 +94,10 @@ absl::StatusOr<std::unique_ptr<exec::PreparedStep>> PrepareRegistryStep(
   if (!read.ok()) return read.status();
   kernels::Call& call = read->call;
   kernels::Workspace workspace = on_device ? kernel->workspace : nullptr;
-  // Steps of one stream follow each other.
-  if (workspace != nullptr && step.stream == 0 && !call.results.empty()) {
+  // Steps of one stream follow each other. A kernel that takes scalars of the
+  // run is asked for its workspace when they are known.
+  if (workspace != nullptr && step.stream == 0 && !call.results.empty() &&
+      read->runtime.empty()) {
     absl::StatusOr<int64_t> bytes = workspace(call);
     if (!bytes.ok()) return bytes.status();
     const exec::Memory::Spare spare = memory.SpareScratch(section);

@@ -22,34 +22,60 @@ using Json = nlohmann::ordered_json;
 constexpr char kFormat[] = "heddle.flight_recorder";
 constexpr const char* kStates[] = {"enqueued", "started", "finished", "failed"};
 
+// field(key, member) for every plain field: written and read by one list.
+template <typename R, typename F>
+void EachOfRecord(R& r, F field) {
+  field("group", r.group);
+  field("sequence", r.sequence);
+  field("collective", r.signature);
+  field("bytes", r.bytes);
+  field("op", r.op);
+  field("module", r.module);
+  field("source", r.source);
+  field("enqueued_ns", r.enqueued_ns);
+  field("started_ns", r.started_ns);
+  field("finished_ns", r.finished_ns);
+}
+
+template <typename R, typename F>
+void EachOfGroup(R& g, F field) {
+  field("name", g.name);
+  field("ranks", g.ranks);
+  field("issued", g.issued);
+  field("started", g.started);
+  field("finished", g.finished);
+}
+
+template <typename R, typename F>
+void EachOfDump(R& dump, F field) {
+  field("rank", dump.rank);
+  field("world", dump.world);
+  field("backend", dump.backend);
+  field("written_ns", dump.written_ns);
+  field("failure", dump.failure);
+  field("verdict", dump.verdict);
+  field("left", dump.left);
+}
+
+// Fields for EachOf...: into `json`, and out of it.
+auto Writer(Json& json) {
+  return [&json](const char* key, const auto& value) { json[key] = value; };
+}
+auto Reader(const Json& json) {
+  return [&json](const char* key, auto& value) { json.at(key).get_to(value); };
+}
+
 Json ToJson(const Record& r) {
-  Json json = {{"group", r.group},
-               {"sequence", r.sequence},
-               {"collective", r.signature},
-               {"bytes", r.bytes},
-               {"op", r.op},
-               {"module", r.module},
-               {"source", r.source},
-               {"state", kStates[static_cast<int>(r.state)]},
-               {"enqueued_ns", r.enqueued_ns},
-               {"started_ns", r.started_ns},
-               {"finished_ns", r.finished_ns}};
+  Json json = Json::object();
+  EachOfRecord(r, Writer(json));
+  json["state"] = kStates[static_cast<int>(r.state)];
   if (!r.error.empty()) json["error"] = r.error;
   return json;
 }
 
 Record RecordFrom(const Json& json) {
   Record r;
-  json.at("group").get_to(r.group);
-  json.at("sequence").get_to(r.sequence);
-  json.at("collective").get_to(r.signature);
-  json.at("bytes").get_to(r.bytes);
-  json.at("op").get_to(r.op);
-  json.at("module").get_to(r.module);
-  json.at("source").get_to(r.source);
-  json.at("enqueued_ns").get_to(r.enqueued_ns);
-  json.at("started_ns").get_to(r.started_ns);
-  json.at("finished_ns").get_to(r.finished_ns);
+  EachOfRecord(r, Reader(json));
   r.error = json.value("error", "");
   const auto& state = json.at("state").get_ref<const std::string&>();
   for (size_t i = 0; i < std::size(kStates); ++i) {
@@ -86,18 +112,12 @@ absl::Status WriteAndSync(const std::string& path, const std::string& text) {
 }  // namespace
 
 std::string DumpJson(const Dump& dump) {
-  Json json = {{"format", kFormat},       {"version", kDumpVersion},
-               {"rank", dump.rank},       {"world", dump.world},
-               {"backend", dump.backend}, {"written_ns", dump.written_ns},
-               {"failure", dump.failure}, {"verdict", dump.verdict},
-               {"left", dump.left},       {"groups", Json::array()},
-               {"records", Json::array()}};
+  Json json = {{"format", kFormat}, {"version", kDumpVersion}};
+  EachOfDump(dump, Writer(json));
+  json["groups"] = Json::array();
   for (const GroupRecord& g : dump.groups)
-    json["groups"].push_back({{"name", g.name},
-                              {"ranks", g.ranks},
-                              {"issued", g.issued},
-                              {"started", g.started},
-                              {"finished", g.finished}});
+    EachOfGroup(g, Writer(json["groups"].emplace_back()));
+  json["records"] = Json::array();
   for (const Record& r : dump.records) json["records"].push_back(ToJson(r));
   // Module paths and errors may hold any bytes.
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -115,22 +135,9 @@ absl::StatusOr<Dump> ParseDump(const std::string& text) {
         "; this Heddle reads version ", kDumpVersion));
   try {
     Dump dump;
-    json.at("rank").get_to(dump.rank);
-    json.at("world").get_to(dump.world);
-    json.at("backend").get_to(dump.backend);
-    json.at("written_ns").get_to(dump.written_ns);
-    json.at("failure").get_to(dump.failure);
-    json.at("verdict").get_to(dump.verdict);
-    json.at("left").get_to(dump.left);
-    for (const Json& g : json.at("groups")) {
-      GroupRecord group;
-      g.at("name").get_to(group.name);
-      g.at("ranks").get_to(group.ranks);
-      g.at("issued").get_to(group.issued);
-      g.at("started").get_to(group.started);
-      g.at("finished").get_to(group.finished);
-      dump.groups.push_back(std::move(group));
-    }
+    EachOfDump(dump, Reader(json));
+    for (const Json& g : json.at("groups"))
+      EachOfGroup(dump.groups.emplace_back(), Reader(g));
     for (const Json& r : json.at("records"))
       dump.records.push_back(RecordFrom(r));
     if (dump.world < 1 || dump.rank < 0 || dump.rank >= dump.world)
