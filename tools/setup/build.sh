@@ -88,7 +88,7 @@ run_tests() {
   mkdir -p build
   rm -f build/bazel-*.json build/e2e.xml
   run_bazel test //... --keep_going --show_result=0 --test_summary=short \
-    --test_tag_filters="$filter" --test_env=HEDDLE_TEST_FULL="${HEDDLE_TEST_FULL:-}" \
+    --test_tag_filters="$filter" --build_tag_filters="$filter" --test_env=HEDDLE_TEST_FULL="${HEDDLE_TEST_FULL:-}" \
     --test_env=HEDDLE_FUZZ_SECONDS="${HEDDLE_FUZZ_SECONDS:-20}" \
     --build_event_json_file=build/bazel-events.json || build_code=$?
   if [[ -n ${HEDDLE_TEST_FULL:-} ]]; then
