@@ -299,6 +299,8 @@ def test_ranks_go_on_with_the_bits_and_the_data_of_an_unbroken_run(zero, ranks, 
         done = heddle_run(tmp_path / "step.plan", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--micro-batches", 2, "--steps", until,
                           "--checkpoint", tmp_path / folder, "--log", tmp_path / f"{folder}{until}", *more)  # fmt: skip
         assert done.returncode == 0, done.stderr
+        # Each of the 7 matrices of 2 layers on one of the ranks.
+        assert ("Newton-Schulz: 14 matrices an update, 4 + 5 + 5 on the ranks" in done.stdout) == (optimizer == "muon"), done.stdout
         return [json.loads(line)["loss"] for line in (tmp_path / f"{folder}{until}").read_text().splitlines()]
 
     assert run(10, "whole") == losses
