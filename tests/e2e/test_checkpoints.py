@@ -284,7 +284,7 @@ def test_ranks_go_on_with_the_bits_and_the_data_of_an_unbroken_run(zero, ranks, 
     weights, bit for bit. (With one rounding less in the sum of the losses that heddle-run reports it fails.)"""
     model, batch = FAMILIES["llama_tied"](1, 16)
     adamw = heddle.AdamW(lr=1e-3)
-    make = lambda: heddle.compile(model, batch, optimizer=adamw if optimizer == "adamw" else heddle.Muon(lr=1e-2, adamw=adamw), plan=heddle.Plan(zero=zero, dp=ranks, clip=0.5))  # noqa: E731
+    make = lambda: heddle.compile(model, batch, optimizer=adamw if optimizer == "adamw" else heddle.Muon(lr=1e-2, adamw=adamw), schedule=heddle.schedules.cosine(warmup=3, total=12), plan=heddle.Plan(zero=zero, dp=ranks, clip=0.5))  # noqa: E731
     ids = torch.randint(3, 320, (11 * ranks, 16), generator=torch.Generator().manual_seed(2))
     save_file({"input_ids": ids.int(), "attention_mask": torch.ones_like(ids).int()}, tmp_path / "data.safetensors")
     part = lambda number: ids[torch.arange(2 * ranks * number, 2 * ranks * (number + 1)) % len(ids)]  # noqa: E731
@@ -299,6 +299,8 @@ def test_ranks_go_on_with_the_bits_and_the_data_of_an_unbroken_run(zero, ranks, 
         done = heddle_run(tmp_path / "step.plan", "--weights", tmp_path / "weights", "--data", tmp_path / "data.safetensors", "--micro-batches", 2, "--steps", until,
                           "--checkpoint", tmp_path / folder, "--log", tmp_path / f"{folder}{until}", *more)  # fmt: skip
         assert done.returncode == 0, done.stderr
+        # Each of the 7 matrices of 2 layers on one of the ranks.
+        assert ("Newton-Schulz: 14 matrices an update, 4 + 5 + 5 on the ranks" in done.stdout) == (optimizer == "muon"), done.stdout
         return [json.loads(line)["loss"] for line in (tmp_path / f"{folder}{until}").read_text().splitlines()]
 
     assert run(10, "whole") == losses

@@ -125,6 +125,7 @@ def test_a_checkpoint_keeps_momentum_across_worlds(zero, tmp_path):
         ({"params": [{"params": ["*q_porj*"]}]}, "takes no parameter"),
         ({"params": [{"params": ["*"], "momentun": 0.9}]}, "no option 'momentun'; did you mean 'momentum'"),
         ({"params": [{"params": ["*norm*"]}, {"params": ["*proj*", "*embed*", "*lm_head*"], "use_muon": False}]}, "by Muon: it takes matrices and stacks of matrices; give it to AdamW"),
+        ({"params": [{"params": ["*proj*"]}, {"params": ["*norm*"], "use_muon": False}]}, 'no param group takes "model.embed_tokens.weight"'),
         ({"split": {"*.q_proj.weight": 7}}, "rows do not split into 7 blocks"),
         ({"split": {"*.q_prj.weight": 2}}, r"split: '\*.q_prj.weight' takes no parameter"),
         ({"split": {"*embed_tokens.weight": 2}}, r'split of "\*embed_tokens.weight" takes no matrix that Muon updates'),

@@ -4,7 +4,9 @@ Options meet in pairs. The bound bites: each option's reference with another val
 """
 
 import itertools
+import re
 
+import mutation
 import pytest
 import torch
 from reference import one_thread  # noqa: F401
@@ -164,6 +166,29 @@ def pairs(numbered):
 @pytest.mark.parametrize("chosen", chosen_rows(), ids=lambda chosen: "-".join(str(value).replace(" ", "") for key, value in chosen.items() if key != "split") + ("-split" if chosen["split"] else ""))
 def test_options_in_pairs(chosen):
     assert worst(trained(chosen), chosen) <= BOUND
+
+
+@pytest.mark.parametrize(
+    "precision, ns, asked, expected",
+    [("fp64", "gram", None, "fp64"), ("fp32", "gram", None, "fp32"), ("fp32", "standard", None, "fp32"), ("bf16", "gram", None, "fp16"), ("bf16", "standard", None, "bf16"), ("fp16", "gram", None, "fp16"),
+     ("fp16", "standard", None, "bf16"), ("fp64", "gram", "fp32", "fp32"), ("fp32", "standard", "bf16", "bf16"), ("bf16", "gram", "fp64", "fp64")],
+)  # fmt: skip
+def test_the_dtype_of_the_iteration(precision, ns, asked, expected):
+    """As asked for, or as the precision and the form have it; and it is what the iterates have: on the same gradients the update is as far from float64's as that dtype rounds. (Momentum is fp32 outside of fp64.)"""
+    dtype = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    batch = tuple(part.to(dtype) for part in rows(0, 2 * ROWS * 2))
+    optimizer = heddle.Muon(lr=1.0, adamw=heddle.AdamW(lr=1e-3), ns=ns, ns_dtype=asked, weight_decay=0.0, scale="none")
+    step, text = mutation.compiled(Net(), tuple(part[:ROWS] for part in batch), optimizer=optimizer, plan=heddle.Plan(zero=2, dp=2, precision=precision, master_dtype="fp64", loss_scale=64.0 if precision == "fp16" else None))
+    assert set(re.findall(r'"optim\.muon".*?dtype = "(\w+)"', text["dist"])) == {expected}
+    gradients, before = step.gradients(batch), step.state_dict()
+    assert not step(batch).skipped
+    after, chosen = step.state_dict(), {**DEFAULTS, "ns": ns}
+    apart = []
+    for name in ("q.weight", "square.weight"):
+        moved, exact = before[name].double() - after[name].double(), orthogonal(1.95 * gradients[name].double(), chosen)
+        apart.append(float((moved - exact).norm() / exact.norm()))
+    low, high = {"fp64": (0, 1e-9 if precision == "fp64" else 1e-5), "fp32": (1e-9, 1e-4), "fp16": (1e-4, 5e-2), "bf16": (2e-3, 0.2)}[expected]
+    assert all(low <= each <= high for each in apart), apart
 
 
 DEFAULTS = {key: values[0] for key, values in OPTIONS.items()}

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "api/schedule/schedule.h"
 #include "nlohmann/json.hpp"
 #include "runtime/torch/ranks.h"
@@ -297,6 +298,26 @@ absl::StatusOr<StepResult> runStep(const Options& options, Setup& setup,
   return out;
 }
 
+// What Newton-Schulz orthogonalises in an update, rank by rank; empty where the
+// plan has none of it.
+absl::StatusOr<std::string> matricesLine(torch_runtime::Ranks& ranks) {
+  Numbers counts;
+  for (int i = 0; i < ranks.local(); ++i)
+    counts.push_back({static_cast<double>(ranks.session(i).Orthogonalised())});
+  absl::StatusOr<Numbers> all =
+      ofAllRanks(ranks, std::move(counts), "numbers of matrices");
+  if (!all.ok()) return all.status();
+  double sum = 0;
+  for (const std::vector<double>& rank : *all) sum += rank[0];
+  if (sum == 0) return "";
+  const auto number = [](std::string* text, const std::vector<double>& rank) {
+    absl::StrAppend(text, rank[0]);
+  };
+  return absl::StrCat("Newton-Schulz: ", sum, " matrices an update, ",
+                      absl::StrJoin(*all, " + ", number),
+                      all->size() == 1 ? " on one rank" : " on the ranks");
+}
+
 // FLOPs of one rank's update, as the plan counts them.
 double flopsOf(const plan::Plan& plan, int64_t microBatches) {
   double total = 0;
@@ -355,11 +376,17 @@ Outcome train(const Options& asked, const std::atomic<bool>& stop) {
     outcome.status = log.status();
     return outcome;
   }
+  outcome.started = true;
+  absl::StatusOr<std::string> matrices = matricesLine(ranks);
+  if (!matrices.ok()) {
+    outcome.status = matrices.status();
+    return outcome;
+  }
+  if (!matrices->empty()) (*log)->Say(*matrices);
   const double flops = flopsOf(ranks.plan(), options.microBatches);
   const double peak =
       1e12 * options.peakTflops.value_or(peakTflops(
                  ranks.session(0).DeviceName(), ranks.plan().precision));
-  outcome.started = true;
   int64_t saved = -1;
   int64_t step = setup.firstStep;
   // Ends before what it reads does.

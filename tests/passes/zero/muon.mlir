@@ -1,5 +1,7 @@
 // RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 stop-after=dist optimizer={"groups": [{"params": ["*"], "roles": ["matrix", "stack"], "muon": {"split": {"*.q": 2}}}, {"params": ["*"]}]}' --mlir-print-op-generic | FileCheck %s
 // RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 optimizer={"skip_nonfinite": true, "groups": [{"params": ["*"], "roles": ["matrix", "stack"], "muon": {"split": {"*.q": 2}}}, {"params": ["*"]}]}' | FileCheck %s --check-prefix=SCHED
+// RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 optimizer={"skip_nonfinite": true, "groups": [{"params": ["*"], "roles": ["matrix", "stack"], "muon": {"split": {"*.q": 2}}}, {"params": ["*"]}]}' -o %t.plan
+// RUN: heddle-inspect %t.plan | FileCheck %s --check-prefix=WIRE
 
 // Tests Muon on two ranks: matrices are owned whole, by cost: the 8x8 one by rank 0 and all others, which together cost less, by rank 1. q counts as its two halves and the stack as
 // its slices; the vector goes to AdamW in even shards. Buckets of Muon share one range of bytes.
@@ -19,6 +21,12 @@
 // SCHED-COUNT-4: sched.kernel "newton_schulz"
 // SCHED-NOT: sched.kernel "newton_schulz"
 // SCHED: sched.kernel "muon_apply"
+// Bytes on the wire where parts differ: rank 0 sums up 128 + 128 elements of 4 bytes for the (W - 1) = 1 other, rank 1 256 + 32 + 24 + 128; from a gather each receives what the other has.
+// WIRE: Buckets: 4 of 696 elements in all, 504 of them padding
+// WIRE: Section boundary
+// WIRE: all_gather            4 x      1.72 KiB at most, 1.00 KiB at least
+// WIRE: all_reduce            1 x          48 B
+// WIRE: reduce_scatter        4 x      1.72 KiB at most, 1.00 KiB at least
 "graph.step"() <{arg_roles = [#graph.param<["layers.0.a"], true, "matrix">, #graph.param<["layers.0.b"], true, "matrix">, #graph.param<["layers.0.c"], true, "matrix">, #graph.param<["layers.0.q"], true, "matrix">, #graph.param<["layers.0.e"], true, "stack">, #graph.param<["layers.0.n"], true, "norm">],
                  format_version = 1 : i64, precision = "fp32", result_roles = [#graph.loss, #graph.gradient<"layers.0.a">, #graph.gradient<"layers.0.b">, #graph.gradient<"layers.0.c">, #graph.gradient<"layers.0.q">, #graph.gradient<"layers.0.e">, #graph.gradient<"layers.0.n">], target = "cpu", torch_version = "2.11.0"}> ({
 ^bb0(%a: tensor<8x8xf32>, %b: tensor<4x8xf32>, %c: tensor<4x8xf32>, %q: tensor<4x8xf32>, %e: tensor<3x2x4xf32>, %n: tensor<8xf32>):
