@@ -123,6 +123,10 @@ class CudaDevice : public Device {
                : target();
   }
   Allocator& allocator() override { return allocator_; }
+  uint64_t used_bytes() const override {
+    size_t free = 0, total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? total - free : 0;
+  }
   absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
       const std::string& name) override {
     cudaStream_t stream;

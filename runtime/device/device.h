@@ -64,6 +64,9 @@ class Device {
   // The product's name ("NVIDIA H200") where there is one.
   virtual std::string name() const { return target(); }
   virtual Allocator& allocator() = 0;
+  // Bytes of the device that are taken, whoever has them and for what; 0 where
+  // the device does not count.
+  virtual uint64_t used_bytes() const { return 0; }
   virtual absl::StatusOr<std::unique_ptr<Stream>> CreateStream(
       const std::string& name) = 0;
   virtual absl::StatusOr<std::unique_ptr<Event>> CreateEvent() = 0;

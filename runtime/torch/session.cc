@@ -492,8 +492,17 @@ absl::StatusOr<std::vector<TracedStep>> Session::RunTraced(
 }
 
 std::map<std::string, int64_t> Session::MemoryBeside() const {
-  return {{"workspaces", static_cast<int64_t>(shared_->workspace_bytes())},
-          {"products", static_cast<int64_t>(executable_->reserved_bytes())}};
+  const auto workspaces = static_cast<int64_t>(shared_->workspace_bytes());
+  const auto products = static_cast<int64_t>(executable_->reserved_bytes());
+  std::map<std::string, int64_t> memory = {{"workspaces", workspaces},
+                                           {"products", products}};
+  if (const auto used = static_cast<int64_t>(device_->used_bytes()); used > 0)
+    memory["process"] =
+        used - workspaces - products -
+        static_cast<int64_t>(plan().state_bytes + plan().constant_bytes +
+                             executable_->memory().input_bytes() +
+                             executable_->memory().scratch_bytes());
+  return memory;
 }
 
 uint64_t Session::MemoryBytes() const {

@@ -130,7 +130,8 @@ class Session {
     return executable_->memory().scratch_bytes();
   }
   std::string DeviceName() const { return device_->name(); }
-  // What is reserved beside the arenas: "workspaces", "products".
+  // What is reserved beside the arenas: "workspaces", "products"; and
+  // "process", whatever else the device counts, by this process or another.
   std::map<std::string, int64_t> MemoryBeside() const;
   // Arenas and the workspace's high-water mark.
   uint64_t MemoryBytes() const;

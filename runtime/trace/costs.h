@@ -4,7 +4,7 @@
 //  "operators": [{"operator", "runs", "microseconds"}],
 //  "collectives": [{"collective", "axis", "ranks", "microseconds",
 //                   "bytes_per_second"}],
-//  "memory": {"workspaces": bytes, "products": bytes}}; one rank has no
+//  "memory": {"workspaces", "products", "process": bytes}}; one rank has no
 // collectives.
 
 #ifndef HEDDLE_RUNTIME_TRACE_COSTS_H_
@@ -52,7 +52,8 @@ struct Costs {
   std::vector<CollectiveCost> collectives;
   // Bytes that the run reserved beside the plan's: "workspaces" for what
   // operators and kernels allocate inside, "products" for the library of matrix
-  // products. Empty in files of runs that did not say.
+  // products, "process" for the rest that its device counted: context, modules,
+  // libraries, communicators. Empty in files of runs that did not say.
   std::map<std::string, int64_t> memory;
 
   // Nullptr where the file does not say.

@@ -75,13 +75,14 @@ class EagerMuon(Eager):
 
 class Heddle:
     cuda_graph = False
+    more = {}
     adamw = heddle.AdamW(lr=LR, betas=BETAS, weight_decay=DECAY)
     optimizer = adamw
 
     def __init__(self, layers, batch, device):
         model = model_of(layers, device)
         start = time.time()
-        self.step = heddle.compile(model, batch, optimizer=self.optimizer, plan=heddle.Plan(clip=CLIP, precision="bf16", cuda_graph=self.cuda_graph),
+        self.step = heddle.compile(model, batch, optimizer=self.optimizer, plan=heddle.Plan(clip=CLIP, precision="bf16", cuda_graph=self.cuda_graph, **self.more),
                                    device=device)
         self.compile_s = time.time() - start
 
@@ -107,7 +108,13 @@ class HeddleMuonStandard(HeddleGraph):
     optimizer = heddle.Muon(lr=LR, adamw=Heddle.adamw, weight_decay=DECAY, momentum_form="ema", norm_eps="clamp", ns="standard")
 
 
-SIDES = {"adamw": (Eager, Heddle, HeddleGraph), "muon": (EagerMuon, HeddleMuon, HeddleMuonStandard)}
+class HeddleMuonNarrow(HeddleMuon):
+    """Gradients rounded as eager's are, which takes half the memory for them."""
+
+    more = {"accumulate_dtype": "bf16"}
+
+
+SIDES = {"adamw": (Eager, Heddle, HeddleGraph), "muon": (EagerMuon, HeddleMuon, HeddleMuonStandard, HeddleMuonNarrow)}
 
 
 def used_bytes(device):

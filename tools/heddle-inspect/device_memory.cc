@@ -59,6 +59,10 @@ std::vector<DeviceBytes> deviceMemory(const Program& program) {
   parts.push_back(reserved(
       program, "products", "matrix products", streams * table.productsPerStream,
       absl::StrCat("on ", streams, streams == 1 ? " stream" : " streams")));
+  if (program.reserved.count("process")) {
+    parts.push_back(reserved(program, "process", "context, libraries", 0, ""));
+    return parts;
+  }
   parts.push_back({"cuBLAS", table.blas, source});
   if (program.ranks > 1) {
     const int64_t count = static_cast<int64_t>(communicators.size());

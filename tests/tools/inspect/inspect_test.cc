@@ -410,6 +410,10 @@ TEST(DeviceMemory, IsWhatThePlanPlacesAndWhatLiesBeside) {
   EXPECT_EQ(known, resident + scratch + beside);
   EXPECT_THAT(summaryText(program),
               HasSubstr(std::to_string(known) + " bytes"));
+  // A run that counted everything leaves nothing to the table.
+  program.reserved["process"] = 4000;
+  EXPECT_THAT(summaryText(program),
+              HasSubstr(std::to_string(resident + scratch + 7000) + " bytes"));
   program.reserved.clear();
   EXPECT_THAT(summaryText(program), HasSubstr("without inside operators"));
 }
