@@ -1,6 +1,6 @@
 """`torchrun --no-python heddle-run` as it is typed, two processes over gloo, beside the same plan as two threads of one heddle-run: the same numbers and files, bit for bit.
 
-Fails if a process takes the other's rows (`roundOf` of heddle-run with the ranks the other way round).
+Fails if every process takes the first one's rows (`roundOf` of heddle-run with 0 in place of the rank).
 """
 
 import json
