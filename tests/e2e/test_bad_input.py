@@ -139,6 +139,26 @@ def test_a_callable_schedule_stays_in_python(tmp_path):
     assert not (tmp_path / "step.plan").exists()
 
 
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -1.0, "fast", None])
+def test_a_schedule_gives_numbers(factor):
+    """A negative factor would climb the loss."""
+    model, batch = FAMILIES["llama"](2, 16)
+    given = [1.0]
+    step = heddle.compile(model, batch, optimizer=heddle.AdamW(), schedule=lambda number: given[0])
+    assert step(batch).lr == 1e-4
+    before, given[0] = step.state_dict(), factor
+    with pytest.raises(heddle.HeddleError, match=f"the schedule's factor for update 2 is {factor!r}; it must be a number of at least 0"):
+        step(batch)
+    given[0] = torch.tensor(0.5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in step.state_dict().items()) and step(batch).lr == 5e-5
+
+
+def test_nothing_to_train_is_named():
+    model, batch = FAMILIES["llama"](2, 16)
+    with pytest.raises(heddle.CaptureError, match="every parameter of the model is frozen, so there is nothing to train"):
+        heddle.compile(model.requires_grad_(False), batch, optimizer=heddle.AdamW())
+
+
 SAVERS = """
 import heddle, sys
 sys.path.insert(0, sys.argv[1])

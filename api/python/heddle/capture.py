@@ -363,6 +363,8 @@ def _record(model, batch, loss, device, precision, backward, sources):
                 raise CaptureError(f"the loss has shape {tuple(value.shape)}; backward needs a scalar")
             _native.ops.capture_result("loss", "", value.detach())
             gradients = {}
+            if backward and not any(parameter.requires_grad for parameter in model.parameters()):
+                raise CaptureError("every parameter of the model is frozen, so there is nothing to train; call requires_grad_(True) on those that are to be")
             if backward:
                 _native.ops.capture_set_backward(True)
                 value.backward()

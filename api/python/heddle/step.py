@@ -296,9 +296,11 @@ class Step:
             raise HeddleError("the step has no weights yet: the model lies on the meta device, or there was only a program; call load_state_dict or load_checkpoint first")
 
     def _lr(self, number):
-        factor = 1.0 if self.schedule is None else float(self.schedule(number))
-        if not math.isfinite(factor):
-            raise HeddleError(f"the schedule's factor for update {number} is {factor}")
+        factor = given = 1.0 if self.schedule is None else self.schedule(number)
+        with contextlib.suppress(TypeError, ValueError):
+            factor = float(given)
+        if not isinstance(factor, float) or not 0 <= factor < math.inf:
+            raise HeddleError(f"the schedule's factor for update {number} is {given!r}; it must be a number of at least 0")
         return self.optimizer.lr * factor
 
     def _by_rank(self, batch):
