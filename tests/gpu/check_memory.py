@@ -79,7 +79,7 @@ def trained(usage, case):
         model = bench_ranks.model_of(size, usage.device)
         batch = bench_ranks.batch_of(size, shape, 0, 0, usage.device)
         usage.note("modules: the model's weights")
-        step = heddle.compile(model, batch, optimizer=bench_ranks.optimizer_of(*optimizer or ["adamw"]), plan=heddle.Plan(clip=1.0, precision="bf16"), device=usage.device)
+        step = heddle.compile(model, batch, optimizer=bench_ranks.optimizer_of(*optimizer or ["adamw"], state_dtype=None), plan=heddle.Plan(clip=1.0, precision="bf16"), device=usage.device)
         del model
         usage.note("load")
         for number in range(4):
