@@ -159,7 +159,7 @@ def main():
         print(json.dumps({"case": case, "predicted_mib": mib(found["planned"]), "beside_mib": round(sum(beside.values()) / MIB, 1)}), flush=True)
         print(json.dumps({"case": case, "predicted": predicted, "measured": found["used"], "off": round(off, 4), "verdict": "FAILED" if wrong else "ok", "measured_mib": mib(found["parts"]), "pool_mib": found["pool"] >> 20,
                           "high_water_mib": found["workspace_high_water"] >> 20, "graphs": found["graphs"], "seconds": found["seconds"]}), flush=True)
-    print(f"check_memory: {'FAILED' if failed else 'all within 3 %'}", flush=True)
+    print(f"check_memory: {'FAILED' if failed else 'all within 3 %' if args.device == 'cuda' else 'ran; there was nothing to measure'}", flush=True)
     sys.exit(failed > 0)
 
 
