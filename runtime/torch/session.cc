@@ -498,18 +498,12 @@ std::map<std::string, int64_t> Session::MemoryBeside() const {
                                            {"products", products}};
   if (const auto used = static_cast<int64_t>(device_->used_bytes()); used > 0)
     memory["process"] =
-        used - workspaces - products -
-        static_cast<int64_t>(plan().state_bytes + plan().constant_bytes +
-                             executable_->memory().input_bytes() +
-                             executable_->memory().scratch_bytes());
+        used - workspaces - products - static_cast<int64_t>(ArenaBytes());
   return memory;
 }
 
 uint64_t Session::MemoryBytes() const {
-  return plan().state_bytes + plan().constant_bytes +
-         executable_->memory().input_bytes() +
-         executable_->memory().scratch_bytes() +
-         shared_->counters.workspace_high_water.load();
+  return ArenaBytes() + shared_->counters.workspace_high_water.load();
 }
 
 std::string Session::StateNames() const {

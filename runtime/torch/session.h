@@ -130,6 +130,11 @@ class Session {
     return executable_->memory().scratch_bytes();
   }
   std::string DeviceName() const { return device_->name(); }
+  uint64_t ArenaBytes() const {
+    return plan().state_bytes + plan().constant_bytes +
+           executable_->memory().input_bytes() +
+           executable_->memory().scratch_bytes();
+  }
   // What is reserved beside the arenas: "workspaces", "products"; and
   // "process", whatever else the device counts, by this process or another.
   std::map<std::string, int64_t> MemoryBeside() const;

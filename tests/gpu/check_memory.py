@@ -79,7 +79,7 @@ def trained(usage, case):
         model = bench_ranks.model_of(size, usage.device)
         batch = bench_ranks.batch_of(size, shape, 0, 0, usage.device)
         usage.note("modules: the model's weights")
-        step = heddle.compile(model, batch, optimizer=bench_ranks.optimizer_of(*optimizer or ["adamw"], "fp32"), plan=heddle.Plan(clip=1.0, precision="bf16"), device=usage.device)
+        step = heddle.compile(model, batch, optimizer=bench_ranks.optimizer_of(*optimizer or ["adamw"], state_dtype=None), plan=heddle.Plan(clip=1.0, precision="bf16"), device=usage.device)
         del model
         usage.note("load")
         for number in range(4):
@@ -159,7 +159,7 @@ def main():
         print(json.dumps({"case": case, "predicted_mib": mib(found["planned"]), "beside_mib": round(sum(beside.values()) / MIB, 1)}), flush=True)
         print(json.dumps({"case": case, "predicted": predicted, "measured": found["used"], "off": round(off, 4), "verdict": "FAILED" if wrong else "ok", "measured_mib": mib(found["parts"]), "pool_mib": found["pool"] >> 20,
                           "high_water_mib": found["workspace_high_water"] >> 20, "graphs": found["graphs"], "seconds": found["seconds"]}), flush=True)
-    print(f"check_memory: {'FAILED' if failed else 'all within 3 %'}", flush=True)
+    print(f"check_memory: {'FAILED' if failed else 'all within 3 %' if args.device == 'cuda' else 'ran; there was nothing to measure'}", flush=True)
     sys.exit(failed > 0)
 
 
