@@ -31,11 +31,11 @@ def ZeroPartition : Pass<"zero-partition", "::mlir::ModuleOp"> {
     %2 = "dist.slot"(%1) <{offset = 0 : i64}> : (tensor<256xf32>) -> tensor<8x8xf32>
     %3 = "graph.mm"(%x, %2) : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
     ```
-    Refused: `reduce-dtype` other than the accumulators' in stages 0 and 1, a trainable parameter whose storage has gaps or is shared with others, and a parameter that the step returns as an output.
+    Refused: for Muon's matrices in stages 0 and 1 another dtype on the wire than the accumulators', a trainable parameter whose storage has gaps or is shared with others, and a parameter that the step returns as an output.
   }];
   let options = [
     Option<"stage", "stage", "int", "0", "ZeRO stage, 0 to 3">,
-    Option<"reduceDtype", "reduce-dtype", "std::string", "\"\"", "dtype of gradients on the wire in stages 2 and 3; empty: max(fp32, precision)">
+    Option<"reduceDtype", "reduce-dtype", "std::string", "\"\"", "dtype of gradients on the wire; empty: max(fp32, precision), and where accumulators are sent (stages 0 and 1) no narrower than they">
   ];
   let dependentDialects = ["::heddle::dist::DistDialect", "::heddle::optim::OptimDialect"];
 }

@@ -28,13 +28,14 @@ void setPhase(Operation* op, graph::Phase phase) {
 class Partition {
  public:
   Partition(graph::StepOp step, llvm::ArrayRef<Bucket> buckets, int64_t ranks,
-            int stage, Type reduceType)
+            int stage, Type reduceType, bool reduceAsked)
       : step(step),
         block(step.getBody().front()),
         buckets(buckets),
         ranks(ranks),
         stage(stage),
         reduceType(reduceType),
+        reduceAsked(reduceAsked),
         builder(step.getContext()),
         argRoles(step.getArgRoles().begin(), step.getArgRoles().end()),
         resultRoles(step.getResultRoles().begin(),
@@ -45,7 +46,9 @@ class Partition {
       Rewritten& state = rewritten.emplace_back();
       state.parameter = addBucket(bucket, "parameter", bucket.element(),
                                   /*sharded=*/stage == 3);
-      if (bucket.trained()) reduceGradients(bucket, state);
+      if (!bucket.trained()) continue;
+      if (failed(checkInPlace(bucket))) return failure();
+      reduceGradients(bucket, state);
     }
     limitNorm();
     for (auto [bucket, state] : llvm::zip(buckets, rewritten))
@@ -128,6 +131,43 @@ class Partition {
     return last;
   }
 
+  // What stages 0 and 1 send at the boundary, where accumulators are whole:
+  // they themselves, unless that would round the sum over ranks or another
+  // dtype was asked for.
+  Type boundaryType(Type accumulated) {
+    if (ranks == 1) return accumulated;
+    bool wider = accumulated.getIntOrFloatBitWidth() >=
+                 reduceType.getIntOrFloatBitWidth();
+    return wider && !reduceAsked ? accumulated : reduceType;
+  }
+
+  // Muon's update takes its gradients from one range of bytes, the
+  // accumulators'.
+  LogicalResult checkInPlace(const Bucket& bucket) {
+    optim::AccumulateOp sum = bucket.members.front().accumulate;
+    Type accumulated =
+        llvm::cast<RankedTensorType>(sum.getAccumulator().getType())
+            .getElementType();
+    Type sent = boundaryType(accumulated);
+    if (!bucket.isMuon() || stage >= 2 || sent == accumulated) return success();
+    return step.emitError("cannot reduce gradients of Muon's matrices in ")
+           << sent << ": stage " << stage
+           << " reduces the accumulators, which are " << accumulated
+           << "; use stage 2 or 3, or make reduce and accumulate dtype the "
+              "same";
+  }
+
+  Value converted(Location loc, Value value, Type type, Operation* like) {
+    Type element = llvm::cast<RankedTensorType>(type).getElementType();
+    Operation* cast = graph::createAten(
+        builder, loc, "graph._to_copy", type, value,
+        {builder.getNamedAttr("dtype", TypeAttr::get(element)),
+         builder.getNamedAttr("non_blocking", builder.getBoolAttr(false))},
+        like);
+    setPhase(cast, graph::Phase::Update);
+    return cast->getResult(0);
+  }
+
   void reduceGradients(const Bucket& bucket, Rewritten& state) {
     if (Operation* last = lastGradient(bucket)) {
       builder.setInsertionPointAfter(last);
@@ -168,12 +208,16 @@ class Partition {
 
     builder.setInsertionPoint(block.getTerminator());
     state.reduced = sum;
+    Type sent = boundaryType(accumulateType);
+    if (stage < 2 && sent != accumulateType)
+      state.reduced = converted(loc, sum, flat(bucket.elements, sent), sum);
     if (stage == 0)
-      state.reduced = collective<dist::AllReduceOp>(loc, old.getType(), sum,
-                                                    graph::Phase::Update);
+      state.reduced =
+          collective<dist::AllReduceOp>(loc, flat(bucket.elements, sent),
+                                        state.reduced, graph::Phase::Update);
     if (stage == 1)
       state.reduced = collective<dist::ReduceScatterOp>(
-          loc, flat(bucket.shard(), accumulateType), sum, graph::Phase::Update,
+          loc, flat(bucket.shard(), sent), state.reduced, graph::Phase::Update,
           bucket.unevenBounds());
     optim::AverageOp old_average = bucket.members.front().average;
     divisor = old_average.getDivisorAttr();
@@ -301,14 +345,7 @@ class Partition {
       Type whole =
           flat(llvm::cast<RankedTensorType>(fresh.getType()).getNumElements(),
                bucket.element());
-      fresh =
-          graph::createAten(
-              builder, loc, "graph._to_copy", whole, fresh,
-              {builder.getNamedAttr("dtype", TypeAttr::get(bucket.element())),
-               builder.getNamedAttr("non_blocking",
-                                    builder.getBoolAttr(false))},
-              adamw)
-              ->getResult(0);
+      fresh = converted(loc, fresh, whole, adamw);
     }
     if (stage == 1 || stage == 2)
       fresh = collective<dist::AllGatherOp>(loc, state.parameter.getType(),
@@ -479,6 +516,7 @@ class Partition {
   int64_t ranks;
   int stage;
   Type reduceType;
+  bool reduceAsked;
   OpBuilder builder;
   llvm::SmallVector<Attribute> argRoles, resultRoles;
   llvm::SmallVector<Rewritten> rewritten;
@@ -526,41 +564,19 @@ class ZeroPartitionPass : public impl::ZeroPartitionBase<ZeroPartitionPass> {
           "zero-partition");
       return signalPassFailure();
     }
-    if (failed(checkReduceType(steps[0], *buckets, ranks, reduceType)))
-      return signalPassFailure();
     // Accumulators may be asked to be narrower than what is added up in them;
     // the sum over ranks is not rounded for that.
     Builder builder(&getContext());
-    if (!reduceType)
+    const bool asked = reduceType != nullptr;
+    if (!asked)
       reduceType = steps[0].getPrecision() == "fp64"
                        ? Type(builder.getF64Type())
                        : builder.getF32Type();
     for (auto [i, step] : llvm::enumerate(steps)) {
-      Partition partition(step, *buckets, ranks, divided, reduceType);
+      Partition partition(step, *buckets, ranks, divided, reduceType, asked);
       if (failed(i == 0 ? partition.runTraining() : partition.runEvaluation()))
         return signalPassFailure();
     }
-  }
-
-  // Stages 0 and 1 reduce the accumulators themselves, so another dtype on the
-  // wire would be asked for in vain.
-  LogicalResult checkReduceType(graph::StepOp step,
-                                llvm::ArrayRef<Bucket> buckets, int64_t ranks,
-                                Type reduceType) {
-    if (!reduceType || stage >= 2 || ranks == 1) return success();
-    for (const Bucket& bucket : buckets) {
-      if (!bucket.trained()) continue;
-      optim::AccumulateOp sum = bucket.members.front().accumulate;
-      Type accumulated =
-          llvm::cast<RankedTensorType>(sum.getAccumulator().getType())
-              .getElementType();
-      if (accumulated != reduceType)
-        return step.emitError("cannot reduce gradients in ")
-               << reduceType << ": stage " << stage.getValue()
-               << " reduces the accumulators, which are " << accumulated
-               << "; use stage 2 or 3, or make this the accumulate dtype";
-    }
-    return success();
   }
 
   Type floatType(llvm::StringRef name) {

@@ -80,8 +80,9 @@ absl::StatusOr<Meeting> Rendezvous(const comm::RankEnvironment& environment,
     options.waitWorkers = false;
     // PyTorch's own rendezvous may hold or want the same port.
     options.multiTenant = true;
+    // LibTorch tries a second time after the first has taken all of it.
     options.timeout =
-        std::chrono::milliseconds(absl::ToInt64Milliseconds(timeout));
+        std::chrono::milliseconds(absl::ToInt64Milliseconds(timeout) / 2);
     auto first =
         c10::make_intrusive<c10d::TCPStore>(environment.master_addr, options);
     options.isServer = false;

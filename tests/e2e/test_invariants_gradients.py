@@ -162,6 +162,38 @@ def test_inv_10_padding_is_zero(zero, ranks, kind):
 NAMES = {"fp64": "f64", "fp32": "f32", "bf16": "bf16"}
 
 
+@pytest.mark.parametrize("zero", [0, 1])
+@pytest.mark.parametrize(
+    "dtypes, sent",
+    [({}, "f32"), ({"reduce_dtype": "bf16"}, "bf16"), ({"accumulate_dtype": "bf16"}, "f32"), ({"accumulate_dtype": "bf16", "reduce_dtype": "bf16"}, "bf16"), ({"accumulate_dtype": "fp64"}, "f64"),
+     ({"accumulate_dtype": "fp64", "reduce_dtype": "fp32"}, "f32"), ({"reduce_dtype": "fp64"}, "f64")],
+    ids=str,
+)  # fmt: skip
+def test_inv_15_what_is_sent_at_the_boundary(zero, dtypes, sent):
+    """Stages 0 and 1 send accumulators: in the dtype that was asked for, else never in one that rounds their sum over ranks. What the update then sees is read off its first moments, against
+    the sum in float64 of what every rank has accumulated. (Accumulators in bf16 were once sent as they are, with no reduce_dtype given: the case fails then.)
+    Muon's matrices are updated where accumulators lie, so it refuses what would have to be converted."""
+    ranks = 4
+    plan = heddle.Plan(zero=zero, dp=ranks, precision="bf16", **dtypes)
+    step, text = compiled(Net(), rows(0, 2, torch.bfloat16), optimizer=optimizer("adamw"), plan=plan)
+    carried = re.findall(r'sched\.collective "(?:all_reduce|reduce_scatter)".*: \(!sched\.ref<tensor<(\d+)x(\w+)>', text["sched"])
+    assert {dtype for size, dtype in carried if int(size) >= 128} == {sent}
+    batch = rows(1, 2 * ranks * 6, torch.bfloat16)
+    names, worst = step.gradients(batch), 0.0  # and accumulators as they are before anything is sent, in whose place it may be
+    sums = {name: sum(part.double() for part in step._executable._call("get_state_ranks", "accumulator", name)) for name in names}
+    step(batch)
+    for name, kinds in step.optimizer_state_dict()["state"].items():
+        exact = sums[name] / (6 * ranks)
+        worst = max(worst, float((kinds["exp_avg"].double() / 0.1 - exact).abs().max() / exact.abs().max()))
+    assert worst > 5e-4 if sent == "bf16" else worst <= 1e-6, worst
+    muon = lambda: heddle.compile(Net(), rows(0, 2, torch.bfloat16), optimizer=optimizer("muon"), plan=plan)  # noqa: E731
+    if sent == {"bf16": "bf16", "fp64": "f64"}.get(dtypes.get("accumulate_dtype"), "f32"):
+        assert not muon()(batch).skipped
+    else:
+        with pytest.raises(heddle.CompileError, match=f"cannot reduce gradients of Muon's matrices in '{sent}': stage {zero} reduces the accumulators"):
+            muon()
+
+
 @pytest.mark.parametrize(
     "zero, dtypes",
     [(2, {}), (3, {"reduce_dtype": "bf16"}), (2, {"accumulate_dtype": "fp64"}), (3, {"accumulate_dtype": "bf16", "master_dtype": "fp64"}), (2, {"reduce_dtype": "fp64", "master_dtype": "fp32"})],

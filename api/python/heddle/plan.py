@@ -24,7 +24,7 @@ class Plan:
         ranks. Under torchrun a process is a rank, with the GPU of LOCAL_RANK on "cuda", and a batch is its own; dp=None is the number of processes.
       clip: maximum of the global gradient norm; gradients are multiplied by min(1, clip / (norm + 1e-6)). None: no clipping.
       precision: "fp64", "fp32", "bf16", "fp16"; None: the model's own.
-      reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing.
+      reduce_dtype, accumulate_dtype, master_dtype: None is max(fp32, precision). One rank reduces nothing; stages 0 and 1 send accumulators, by default in no narrower dtype than they have.
       memory: bytes, or a string such as "70GiB", that the plan may use per rank; None: what the device has.
       unshard: True lets ZeRO-3 keep parameters gathered between forward and backward where that saves time and `memory` allows.
       prefetch, max_live: ZeRO-3 gathers ahead of use until `prefetch` elements are on their way, and not while `max_live` elements are gathered; None: 5e8, and no limit.

@@ -3,12 +3,12 @@
 // RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S2
 // RUN: heddle-opt %s --train-pipeline='zero=3 mesh=dp:2 overlap=off stop-after=dist optimizer={"clip": 1.0, "skip_nonfinite": true}' --mlir-print-op-generic | FileCheck %s --check-prefixes=CHECK,S3
 // RUN: heddle-opt %s --train-pipeline='zero=2 mesh=dp:2 overlap=off reduce-dtype=bf16 stop-after=dist optimizer={"clip": 1.0}' --mlir-print-op-generic | FileCheck %s --check-prefix=WIRE
-// RUN: not heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 reduce-dtype=bf16' 2>&1 | FileCheck %s --check-prefix=REFUSED
+// RUN: heddle-opt %s --train-pipeline='zero=1 mesh=dp:2 overlap=off reduce-dtype=bf16 stop-after=dist' --mlir-print-op-generic | FileCheck %s --check-prefix=NARROW
+// RUN: heddle-opt %s --train-pipeline='zero=0 mesh=dp:2 overlap=off stop-after=dist optimizer={"accumulate_dtype": "bf16"}' --mlir-print-op-generic | FileCheck %s --check-prefix=WIDE
 
 // Tests a layer of a 13-element vector, a 4097-element vector and a frozen scalar on two ranks, a written buffer beside them: what lies in shards, which collectives
 // run in which phase, and that an all-gather's users and a reduce-scatter's operand have no cast or copy between.
-// A dtype for the wire is refused where the accumulators themselves go over it.
-// REFUSED: cannot reduce gradients in 'bf16': stage 1 reduces the accumulators, which are 'f32'; use stage 2 or 3, or make this the accumulate dtype
+// Where accumulators themselves are sent, they are converted to a dtype that was asked for, and to f32 if they are narrower and none was: sums over ranks are not rounded by default.
 // CHECK: #dist.bucket<"layers.0#0", "parameter", [#dist.member<["layers.0.a"], 0, tensor<13xbf16>, true, "other">, #dist.member<["layers.0.b"], 128, tensor<4097xbf16>, true, "other">],
 // S0-SAME: [], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>
 // S1-SAME: [], "", []>, #dist.bucket<"layers.0#0", "accumulator", [{{[^]]*\], [^]]*\], [^]]*}}], [], "", []>, #dist.bucket<"layers.0#0", "master", [{{[^]]*\], [^]]*\], [^]]*}}], [0, 2176, 4352], "", []>
@@ -48,6 +48,10 @@
   // S0: %[[ALL:.+]] = "dist.all_reduce"(%[[SUM]])
   // S1: %[[PART:.+]] = "dist.reduce_scatter"(%[[SUM]])
   // S0: "optim.grad_norm"(
+  // NARROW: %[[ASKED:.+]] = "graph._to_copy"(%{{.+}}) <{{.*}}dtype = bf16{{.*}} (tensor<4352xf32>) -> tensor<4352xbf16>
+  // NARROW-NEXT: "dist.reduce_scatter"(%[[ASKED]]) {{.*}} (tensor<4352xbf16>) -> tensor<2176xbf16>
+  // WIDE: %[[EXACT:.+]] = "graph._to_copy"(%{{.+}}) <{{.*}}dtype = f32{{.*}} (tensor<4352xbf16>) -> tensor<4352xf32>
+  // WIDE-NEXT: "dist.all_reduce"(%[[EXACT]]) {{.*}} (tensor<4352xf32>) -> tensor<4352xf32>
   // S1: %[[SQUARES:.+]] = "optim.square_sums"(%{{.+}}) <{bounds = array<i64>, segments = array<i64: 2, 0, 13, 128, 4097>, shard = array<i64: 2176>}>
   // S1: %[[ALL:.+]] = "dist.all_reduce"(%[[SQUARES]])
   // S1: "optim.norm"(%[[ALL]])
