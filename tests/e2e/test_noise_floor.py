@@ -120,7 +120,9 @@ def test_bf16_gradients_of_the_same_micro_batches(family, zero, ranks, kind):
             eager[name] += p.grad.float() / count
     bf16 = lambda **plan: compiled(family, zero, ranks, kind, precision="bf16", loss_average="batches", **plan).gradients(batch)  # noqa: E731
     assert worst(bf16(), eager) <= 1e-6
-    assert worst(bf16(accumulate_dtype="bf16"), eager) > 1e-3
+    # Muon's matrices are sent as they are accumulated in stages 0 and 1.
+    narrow = {"accumulate_dtype": "bf16", **({"reduce_dtype": "bf16"} if kind == "muon" and zero < 2 else {})}
+    assert worst(bf16(**narrow), eager) > 1e-3
 
 
 @pytest.mark.parametrize("family, zero, ranks, kind", CASES if FULL else CASES[::3])
