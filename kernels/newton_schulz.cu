@@ -454,6 +454,8 @@ __device__ __forceinline__ void Multiply(const Program& p, Shared& shared,
     if (has_c) {
       uint32_t addends[16];
       Spread(NextBlock(shared, group), c_words, addends);
+      // Transposed results go to lines that other warps spread C through.
+      if (op.store_transposed) GroupBarrier(group.index);
       // One block ahead of its use; a block that is not wanted ends the tile.
       if ((box + 1) * kBox < item.columns)
         LoadC(c_words, c, row, column + (box + 1) * kBox);

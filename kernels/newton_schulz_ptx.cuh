@@ -207,6 +207,11 @@ __device__ __forceinline__ uint32_t Descriptor(uint32_t address,
   return (address & 0x3ffff) >> 4 | leading >> 4 << 16;
 }
 
+// Waits for the 128 threads of one of the multiplying groups.
+__device__ __forceinline__ void GroupBarrier(int group) {
+  asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+}
+
 __device__ __forceinline__ void MmaFence() {
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 }

@@ -168,7 +168,7 @@ def exact(x, coefficients, dtype=FP64):
 
 # Of the relative distance to float64; or three times what the same iteration of PyTorch's products in that type is off, where that is more: the product of the
 # coefficients a, 400 to 1100, enlarges what is rounded in the directions of small singular values.
-BOUNDS = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 5e-6, "fp64": 1e-12}
+BOUNDS = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 2e-5, "fp64": 1e-12}
 DTYPES = {"fp16": HALF, "bf16": BF16, "fp32": FP32, "fp64": FP64}
 BANDS = {"keller_jordan": (0.67, 1.21), "you": (0.96, 1.16), "polar_express": (0.83, 1.14)}
 
@@ -195,6 +195,17 @@ def check_newton_schulz(rng):
                 worst[dtype] = max(worst[dtype], report(f"{what} (PyTorch {plain:.1e})", error, max(BOUNDS[dtype], 3 * plain) + rounded))
                 if not all(torch.equal(bits(results[0]), bits(r)) for r in results):
                     FAILED.append(what + ": does not repeat its bits")
+    # Tall, with an addend and transposed results in one buffer: without a barrier between a group's warps these are 5 to 12 % off, other bits each time.
+    for shape in ((1, 3072, 2048), (1, 2816, 2048), (3, 2048, 1536)):
+        for coefficients in SETS:
+            x = torch.randn(shape, device=DEVICE).to(BF16)
+            results = [torch.empty_like(x) for _ in range(5)]
+            for result in results:
+                call("newton_schulz", {"x": x}, [result], ns="standard", coefficients=coefficients, steps=5, dtype="bf16", eps=1e-7, norm_eps="add")
+            want = exact(x, coefficients)
+            what = f"newton_schulz {shape} standard {coefficients} bf16"
+            report(what, float(((results[0].double() - want).norm(dim=(-2, -1)) / want.norm(dim=(-2, -1))).max()), BOUNDS["bf16"])
+            report(what + ": its bits again", float(not all(torch.equal(bits(results[0]), bits(r)) for r in results)), 0)
     print("newton_schulz against float64, worst relative distance:", {dtype: f"{error:.1e}" for dtype, error in worst.items()})
     for shape in ((6, 40, 72), (2, 33, 33)):
         for dtype in ("fp32", "fp64"):
