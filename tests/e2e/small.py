@@ -27,6 +27,18 @@ class Net(torch.nn.Module):
         return (self.outputs(x) - y).square().mean()
 
 
+class Normed(torch.nn.Module):
+    """With buffers that the step writes, of which rank 0's are everyone's."""
+
+    def __init__(self, inputs=5):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = torch.nn.Linear(inputs, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
+
+    def forward(self, x, y):
+        return (self.last(torch.tanh(self.norm(self.first(x)))) - y).square().mean()
+
+
 def rows(seed, count, dtype=torch.float64):
     """Inputs and targets of `count` rows that no other seed gives."""
     generator = torch.Generator().manual_seed(1000 + seed)

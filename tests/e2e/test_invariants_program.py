@@ -11,7 +11,7 @@ import pytest
 import torch
 from mutation import caught, compiled, finish, mutant, without_op
 from reference import one_thread  # noqa: F401
-from small import Eager, Net, arguments, deviation, hashes, rows
+from small import Eager, Net, Normed, arguments, deviation, hashes, rows
 from test_plans import Branching, branch_batch
 
 import heddle
@@ -59,18 +59,6 @@ def test_inv_16_no_collective_can_be_left_out(zero, ranks, kind):
     for line, phase, edit in edits:
         fails = lambda step: deviation(step, Eager(Net().double(), kind), batches) > 1e-6  # noqa: E731
         assert caught(fails, edit, phase, Net().double(), rows(0, 2), **options), line
-
-
-class Normed(torch.nn.Module):
-    """With buffers that the step writes, of which rank 0's are everyone's."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.norm, self.last = torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
-
-    def forward(self, x, y):
-        return (self.last(torch.tanh(self.norm(self.first(x)))) - y).square().mean()
 
 
 @pytest.mark.parametrize("zero, ranks", [(0, 3), (1, 2), (2, 3), (3, 3)])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from families import FAMILIES
 from reference import Fp64Inside, joined, micro_batch, one_thread  # noqa: F401
+from small import Normed
 
 import heddle
 
@@ -232,23 +233,13 @@ def test_a_step_that_must_not_be_taken_changes_nothing_on_any_rank(zero):
     assert all(torch.equal(tensor, moments_after["state"][name][kind]) for name, kinds in moments["state"].items() for kind, tensor in kinds.items())
 
 
-class Normed(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.norm, self.last = torch.nn.Linear(13, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
-
-    def forward(self, x, y):
-        return (self.last(torch.tanh(self.norm(self.first(x)))) - y).square().mean()
-
-
 @pytest.mark.parametrize("zero", [0, 1, 3])
 def test_buffers_are_those_of_rank_0(zero):
     """As DDP has it: every rank normalises by its own micro-batch, and the running averages of the first one are everyone's."""
     ranks = 3
     batch = lambda seed, rank: tuple(torch.randn(6, n, dtype=torch.float64, generator=torch.Generator().manual_seed(100 * seed + 10 * rank + n)) for n in (13, 3))  # noqa: E731
     whole = lambda seed: tuple(map(torch.cat, zip(*(batch(seed, rank) for rank in range(ranks)))))  # noqa: E731
-    model = Normed().double()
+    model = Normed(13).double()
     step = compiled(model, batch(0, 0), zero, ranks)
     optimizer = adamw(model.parameters())
     for number in range(3):
