@@ -84,7 +84,7 @@ def test_fp32_gradients_at_equal_parameters(family, zero, ranks, kind):
 @pytest.mark.parametrize("family, zero, ranks, kind", CASES)
 def test_fp32_update_from_its_own_gradients(family, zero, ranks, kind):
     """Four updates: the reference's, in float64 from its own weights and moments, is fed the reduced gradients that the step itself found. AdamW's arithmetic, the norm and the
-    clipping are fp32's to 1e-6; Newton-Schulz, which stretches small singular values by 485, is to 2e-5 in what it adds (experts with few tokens are the worst; PyTorch's fp32 products lose as much). Tried: where the
+    clipping are fp32's to 1e-6; Newton-Schulz, which stretches small singular values by 485, is to 1e-5 in what it adds; stacks of experts, some of which see few tokens, to 2e-5 (1.33e-5 seen; PyTorch's fp32 products lose as much). Tried: where the
     reference clips to 1.01 times the norm, AdamW's weights are 2e-4 off; with a bf16 master they are 1e-2 off and Newton-Schulz's 8e-2."""
     step, model = compiled(family, zero, ranks, kind), model_of(family).double()
     update = update_of(kind, model)
@@ -100,7 +100,7 @@ def test_fp32_update_from_its_own_gradients(family, zero, ranks, kind):
     assert worst(state, {name: p for name, p in after.items() if name not in matrices}) <= 1e-6
     for name in matrices:
         moved = (after[name] - before[name]).detach()
-        assert float((state[name].double() - after[name].detach()).norm() / moved.norm()) <= 2e-5, name
+        assert float((state[name].double() - after[name].detach()).norm() / moved.norm()) <= (2e-5 if "experts" in name else 1e-5), name
 
 
 @pytest.mark.parametrize("family, zero, ranks, kind", CASES)

@@ -166,9 +166,9 @@ def exact(x, coefficients, dtype=FP64):
     return wide if x.shape[-2] <= x.shape[-1] else wide.mT
 
 
-# Of the relative distance to float64; or three times what the same iteration of PyTorch's products in that type is off, where that is more: the product of the
+# Of the relative distance to float64; or three times (Gram form: six) what the same iteration of PyTorch's products in that type is off, where that is more: the product of the
 # coefficients a, 400 to 1100, enlarges what is rounded in the directions of small singular values.
-BOUNDS = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 2e-5, "fp64": 1e-12}
+BOUNDS = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 5e-6, "fp64": 1e-12}
 DTYPES = {"fp16": HALF, "bf16": BF16, "fp32": FP32, "fp64": FP64}
 BANDS = {"keller_jordan": (0.67, 1.21), "you": (0.96, 1.16), "polar_express": (0.83, 1.14)}
 
@@ -192,7 +192,7 @@ def check_newton_schulz(rng):
                 error, plain = (float(((got.double() - want).norm(dim=(-2, -1)) / want.norm(dim=(-2, -1))).max()) for got in (results[0], exact(x, coefficients, DTYPES[dtype])))
                 rounded = {BF16: 4e-3, HALF: 1e-3}.get(target, 0.0)
                 what = f"newton_schulz {shape} {form} {coefficients} {dtype} {name(source, target)}"
-                worst[dtype] = max(worst[dtype], report(f"{what} (PyTorch {plain:.1e})", error, max(BOUNDS[dtype], 3 * plain) + rounded))
+                worst[dtype] = max(worst[dtype], report(f"{what} (PyTorch {plain:.1e})", error, max(BOUNDS[dtype], (6 if form == "gram" else 3) * plain) + rounded))
                 if not all(torch.equal(bits(results[0]), bits(r)) for r in results):
                     FAILED.append(what + ": does not repeat its bits")
     # Tall, with an addend and transposed results in one buffer: without a barrier between a group's warps these are 5 to 12 % off, other bits each time.
